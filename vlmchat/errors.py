@@ -1,0 +1,156 @@
+"""Every error a user can meet, in one tree; each knows its exit code and its remedy.
+
+::
+
+    VlmchatError            1    an error nobody foresaw, or a parent of the ones below
+    ├── UsageError          2    wrong option, wrong combination of options
+    ├── ModelError          3
+    │   ├── UnknownModel         the name is in no catalog and is no folder
+    │   ├── NotInstalled         known, but its files are not on this machine
+    │   └── GatedModel           the hub wants a token or an accepted licence
+    ├── InputError          4    a request that cannot be understood
+    │   ├── ImageError           a picture that cannot be read, or is hostile
+    │   ├── VideoError           a video that cannot be read
+    │   └── ContextOverflow      prompt and answer do not fit the model's context
+    ├── DoesNotFit          5
+    │   ├── OutOfMemory          host or device memory ran out
+    │   └── DiskFull             no room for what had to be written
+    ├── DownloadError       6    the network or the hub failed
+    ├── CheckpointError     7    incomplete, altered, unsafe, or not what its config says
+    └── StoreError          1    the chat database cannot be read or written
+
+``message`` is one plain sentence of what happened, ``hint`` one of what to do. ``code`` is the
+stable word that scripts see in ``{"error": {"code": …}}``. The numbers are those of the
+interface contract (README, "Exit codes"); 8, 130 and 141 are outcomes of a command, not errors.
+"""
+
+from __future__ import annotations
+
+from enum import IntEnum
+from typing import ClassVar
+
+
+class ExitCode(IntEnum):
+    """Exit status of the ``vlmchat`` process."""
+
+    OK = 0
+    UNFORESEEN = 1
+    USAGE = 2
+    MODEL = 3
+    INPUT = 4
+    DOES_NOT_FIT = 5
+    DOWNLOAD = 6
+    CHECKPOINT = 7
+    SOME_LINES_FAILED = 8
+    INTERRUPTED = 130
+    CLOSED_PIPE = 141
+
+
+class VlmchatError(Exception):
+    """An error with a sentence for the user, a remedy, and an exit code."""
+
+    exit_code: ClassVar[ExitCode] = ExitCode.UNFORESEEN
+    code: ClassVar[str] = "error"
+
+    def __init__(self, message: str, hint: str = "") -> None:
+        super().__init__(message)
+        self.message = message
+        """One plain sentence: what happened."""
+        self.hint = hint
+        """One plain sentence: what to do about it; empty when nothing can be done."""
+
+
+class UsageError(VlmchatError):
+    """An option or a combination of options that makes no sense."""
+
+    exit_code = ExitCode.USAGE
+    code = "usage"
+
+
+class ModelError(VlmchatError):
+    """The model that was asked for is not to be had."""
+
+    exit_code = ExitCode.MODEL
+    code = "model"
+
+
+class UnknownModel(ModelError):
+    """A name that is in no catalog, is no hub id and no folder."""
+
+    code = "unknown-model"
+
+
+class NotInstalled(ModelError):
+    """A known model whose files are not on this machine."""
+
+    code = "not-installed"
+
+
+class GatedModel(ModelError):
+    """The hub wants a token or an accepted licence first."""
+
+    code = "gated-model"
+
+
+class InputError(VlmchatError):
+    """A request that cannot be understood."""
+
+    exit_code = ExitCode.INPUT
+    code = "bad-input"
+
+
+class ImageError(InputError):
+    """A picture that cannot be read, is truncated, or is hostile."""
+
+    code = "bad-image"
+
+
+class VideoError(InputError):
+    """A video that cannot be read or that this model does not take."""
+
+    code = "bad-video"
+
+
+class ContextOverflow(InputError):
+    """Prompt and answer together are longer than the model's context."""
+
+    code = "context-overflow"
+
+
+class DoesNotFit(VlmchatError):
+    """Something is larger than this machine."""
+
+    exit_code = ExitCode.DOES_NOT_FIT
+    code = "does-not-fit"
+
+
+class OutOfMemory(DoesNotFit):
+    """Host or device memory ran out; the process and the loaded model live on."""
+
+    code = "out-of-memory"
+
+
+class DiskFull(DoesNotFit):
+    """No room on disk for what had to be written."""
+
+    code = "disk-full"
+
+
+class DownloadError(VlmchatError):
+    """The network or the hub failed."""
+
+    exit_code = ExitCode.DOWNLOAD
+    code = "download"
+
+
+class CheckpointError(VlmchatError):
+    """A checkpoint that is incomplete, altered, unsafe, or not what its config says."""
+
+    exit_code = ExitCode.CHECKPOINT
+    code = "bad-checkpoint"
+
+
+class StoreError(VlmchatError):
+    """The chat database cannot be read or written."""
+
+    code = "store"

@@ -1,0 +1,62 @@
+"""Where config, data, cache and state live: the only place that names a folder.
+
+``VLMCHAT_HOME`` moves all four under one folder (``$VLMCHAT_HOME/{config,data,cache,state}``).
+Weights of hub checkpoints are not here: they stay in the hubs' own caches, shared with other tools.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from platformdirs import PlatformDirs
+
+
+@dataclass(frozen=True, slots=True)
+class Places:
+    """The four folders of one user; none is created before something is written there."""
+
+    config: Path
+    """``config.toml``, user catalog rows, user themes, kept prompts."""
+    data: Path
+    """``chats.db`` and the pictures of saved chats (``blobs/``)."""
+    cache: Path
+    """Anything that can be deleted without loss."""
+    state: Path
+    """Logs, the model chosen last, the prompt history."""
+
+    @property
+    def chats(self) -> Path:
+        """The SQLite database of saved conversations."""
+        return self.data / "chats.db"
+
+    @property
+    def blobs(self) -> Path:
+        """Pictures of saved chats, each named by the sha256 of its bytes."""
+        return self.data / "blobs"
+
+    @property
+    def settings(self) -> Path:
+        """The user's ``config.toml``."""
+        return self.config / "config.toml"
+
+    @property
+    def themes(self) -> Path:
+        """The user's own themes, one TOML each."""
+        return self.config / "themes"
+
+    @property
+    def catalog(self) -> Path:
+        """The user's own catalog rows, one TOML file per family."""
+        return self.config / "models"
+
+
+def places() -> Places:
+    """Return the folders in force now; ``VLMCHAT_HOME`` is read on every call."""
+    home = os.environ.get("VLMCHAT_HOME")
+    if home:
+        root = Path(home).expanduser()
+        return Places(root / "config", root / "data", root / "cache", root / "state")
+    dirs = PlatformDirs("vlmchat", appauthor=False)
+    return Places(dirs.user_config_path, dirs.user_data_path, dirs.user_cache_path, dirs.user_state_path)
