@@ -89,7 +89,7 @@ class Engine(Protocol):
         """Answer ``request``.
 
         Raises:
-            ContextOverflow: prompt and ``max_new_tokens`` do not fit; the numbers are in the message.
+            ContextOverflow: the prompt leaves no room for an answer; the numbers are in the message.
             InputError: as in :meth:`measure`.
             OutOfMemory: the device ran out; the model stays loaded, its caches are emptied.
         """

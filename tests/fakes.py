@@ -1,0 +1,96 @@
+"""Stand-ins that are shipped with the tests: a scripted engine for everything above ``engine``."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from threading import Event as CancelEvent
+
+from vlmchat.engine.api import LoadedModel, PromptSize, Request
+from vlmchat.engine.events import AnswerEvent, Delta, Encoding, Finished, FinishReason, Loading, Prefill, Timing, Usage
+from vlmchat.errors import VlmchatError
+from vlmchat.options import LoadOptions
+
+
+@dataclass
+class ScriptedEngine:
+    """An engine that answers from a script, one piece per ``delay`` seconds, and records what it was asked.
+
+    Each entry of ``answers`` serves one request: a list of pieces, or an error to raise. When the
+    script is used up the last entry is repeated.
+    """
+
+    answers: Sequence[Sequence[str] | VlmchatError] = (("A ", "red ", "circle."),)
+    delay: float = 0.0
+    load_delay: float = 0.0
+    context_tokens: int = 1000
+    load_error: VlmchatError | None = None
+    requests: list[Request] = field(default_factory=list)
+    loads: list[tuple[Path, LoadOptions]] = field(default_factory=list)
+    closed: bool = False
+    loaded: LoadedModel | None = None
+    at_piece: threading.Event = field(default_factory=threading.Event)
+    """Set as soon as the first piece of an answer is out: tests wait on it instead of sleeping."""
+
+    def load(self, folder: Path, options: LoadOptions, cancel: CancelEvent | None = None) -> Iterator[Loading]:
+        """Pretend to load: three stages and ``ready``."""
+        self.loads.append((folder, options))
+        for stage in ("libraries", "config"):
+            yield Loading(stage)  # type: ignore[arg-type]
+        time.sleep(self.load_delay)
+        if self.load_error is not None:
+            raise self.load_error
+        if cancel is not None and cancel.is_set():
+            return
+        yield Loading("weights", done=1000, total=1000, shard=1, shards=1)
+        self.loaded = LoadedModel(
+            folder=folder, family="scripted", device="cpu", dtype="float32", quantization=options.quantization,
+            context_tokens=self.context_tokens, weight_bytes=1000, kv_bytes_per_token=8, fingerprint="f" * 64,
+        )
+        yield Loading("ready")
+
+    def measure(self, request: Request) -> PromptSize:
+        """Count a word as a token and a picture as 16."""
+        words = sum(len(message.text.split()) for message in request.messages)
+        pictures = sum(len(message.pictures) for message in request.messages)
+        return PromptSize(words + 16 * pictures, 16 * pictures, self.context_tokens, (1,) * pictures)
+
+    def generate(self, request: Request, cancel: CancelEvent | None = None) -> Iterator[AnswerEvent]:
+        """Yield the next scripted answer as a whole event stream."""
+        self.requests.append(request)
+        script = self.answers[min(len(self.requests), len(self.answers)) - 1]
+        size = self.measure(request)
+        for tiles in size.tiles[-1:]:
+            yield Encoding(1, 1, tiles, tiles)
+        yield Prefill(size.prompt_tokens, size.prompt_tokens, 0)
+        if isinstance(script, VlmchatError):
+            raise script
+        said: list[str] = []
+        reason: FinishReason = "stop"
+        for piece in script[: request.sampling.max_new_tokens]:
+            if self.delay:
+                time.sleep(self.delay)
+            if cancel is not None and cancel.is_set():
+                reason = "interrupted"
+                break
+            said.append(piece)
+            yield Delta(piece, (len(said),))
+            self.at_piece.set()
+        if reason == "stop" and len(said) < len(script):
+            reason = "length"
+        yield Finished(
+            reason, "".join(said).strip(), tuple(range(1, len(said) + 1)),
+            Usage(size.prompt_tokens, size.image_tokens, len(said)), Timing(0.0, 0.0, 0.01, 0.02, 0.1, 25.0),
+        )
+
+    def unload(self) -> None:
+        """Forget the model."""
+        self.loaded = None
+
+    def close(self) -> None:
+        """Unload and say so."""
+        self.unload()
+        self.closed = True
