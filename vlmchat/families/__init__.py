@@ -1,0 +1,1 @@
+"""Original hub checkpoints as native models: one folder per family, the same files in each."""
