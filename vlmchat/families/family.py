@@ -1,0 +1,178 @@
+"""The contract that every family fills: config -> weights -> inputs -> prompt.
+
+A family opens a local folder as a :class:`Checkpoint` without touching its weights. The engine
+then asks it, in this order, for an empty network, the rules that place each tensor of the files,
+the layout of a conversation, and the pixels of a picture. Nothing in a folder is ever executed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol, TypeAlias
+
+import torch
+from torch import Tensor, nn
+from transformers.cache_utils import Cache
+
+from vlmchat.conversation import Message, Picture
+from vlmchat.families.mapping import Rule
+from vlmchat.options import VisionOptions
+
+Config: TypeAlias = Mapping[str, Any]
+"""A parsed config.json."""
+
+
+@dataclass(frozen=True, slots=True)
+class PictureInput:
+    """One picture (or video frame) of a prompt and how it is cut."""
+
+    picture: Picture
+    tiles: int
+    """Forward passes of the vision tower, thumbnail included."""
+    features: int
+    """Feature positions in the prompt."""
+    preprocessing: str
+    """Everything apart from the picture that its features depend on, as a stable word."""
+
+    @property
+    def key(self) -> str:
+        """Identity of the features: same picture bytes, same preprocessing."""
+        return f"{self.picture.digest}/{self.preprocessing}"
+
+
+@dataclass(frozen=True, slots=True)
+class Slot:
+    """A stretch of prompt positions that hold features ``offset`` … of one picture."""
+
+    start: int
+    length: int
+    picture: int
+    offset: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Prompt:
+    """A conversation laid out for one checkpoint."""
+
+    ids: tuple[int, ...]
+    """Token ids; feature positions hold the family's placeholder id."""
+    slots: tuple[Slot, ...] = ()
+    pictures: tuple[PictureInput, ...] = ()
+    text: str = field(default="", repr=False)
+    """The prompt as one string, placeholders written out, for people and tests."""
+    positions: tuple[int, ...] | None = None
+    """Rotary positions where they are not 0, 1, 2, … (CogVLM2: the patches of a picture share one)."""
+    experts: tuple[bool, ...] | None = None
+    """Positions of the vision expert branch (CogVLM2); None where there is only one branch."""
+
+    @property
+    def image_tokens(self) -> int:
+        """Positions that hold picture features."""
+        return sum(slot.length for slot in self.slots)
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """A stretch of consecutive prompt positions on its way through the language model.
+
+    Shapes: ``embeddings`` [1, length, hidden], ``positions`` [1, length] int64,
+    ``experts`` [1, length] bool or None.
+    """
+
+    embeddings: Tensor
+    positions: Tensor
+    experts: Tensor | None = None
+
+
+class Decoder(Protocol):
+    """Turns the ids of one answer into text, never half a character."""
+
+    def push(self, token_id: int) -> str:
+        """Return the text that became certain with this token; may be empty."""
+
+    def finish(self) -> str:
+        """Return what was held back; incomplete characters as U+FFFD."""
+
+
+class Tokenizer(Protocol):
+    """What the engine needs of a tokenizer; families build it from the checkpoint's own files."""
+
+    def encode(self, text: str) -> list[int]:
+        """Return the ids of plain text; names of control tokens in it stay plain characters."""
+
+    def control(self, token: str) -> int:
+        """Return the id of control token ``token``."""
+
+    def decoder(self) -> Decoder:
+        """Return a fresh decoder for one answer."""
+
+
+class Network(Protocol):
+    """A family's native model, weights in place. All methods run under ``torch.inference_mode``."""
+
+    module: nn.Module
+    """What the weights rules name their targets in."""
+
+    def encode(self, pixels: Tensor) -> Tensor:
+        """Return projected features [tiles, tokens, hidden] of ``pixels`` [tiles, 3, side, side]."""
+
+    def embed(self, ids: Tensor) -> Tensor:
+        """Return token embeddings [1, length, hidden] of ``ids`` [1, length]."""
+
+    def forward(self, span: Span, cache: Cache) -> Tensor:
+        """Run ``span`` behind what ``cache`` holds and return the last position's logits [1, vocab], float32."""
+
+    def decoder_layers(self) -> int:
+        """Return how many layers the cache has to hold."""
+
+
+class Checkpoint(Protocol):
+    """One folder, understood but not loaded."""
+
+    family: str
+    folder: Path
+    dtype: torch.dtype
+    """The dtype its tensors are stored in (``torch_dtype`` of config.json)."""
+    context_tokens: int
+    kv_elements_per_token: int
+    """Numbers the KV cache holds per token: layers x 2 x kv heads x head size."""
+    stop_ids: frozenset[int]
+    tokenizer: Tokenizer
+
+    def build(self) -> Network:
+        """Return the network with every parameter on the meta device."""
+
+    def rules(self) -> Sequence[Rule]:
+        """Return where each tensor of the files belongs in ``build().module``."""
+
+    def layout(self, messages: Sequence[Message], vision: VisionOptions) -> Prompt:
+        """Lay out ``messages``; pictures are measured, not decoded.
+
+        Raises:
+            InputError: the family cannot take this conversation.
+        """
+
+    def pixels(self, picture: PictureInput) -> Tensor:
+        """Return the float32 pixels [tiles, 3, side, side] of ``picture``.
+
+        Raises:
+            ImageError: it cannot be read any more.
+        """
+
+
+class Family(Protocol):
+    """A family's front door."""
+
+    name: str
+
+    def claims(self, config: Config) -> bool:
+        """Say whether a folder with this config.json is of this family."""
+
+    def open(self, folder: Path, config: Config) -> Checkpoint:
+        """Read config and tokenizer of ``folder``.
+
+        Raises:
+            CheckpointError: a key is missing or has a value this program has no native code for.
+        """
