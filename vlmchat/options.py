@@ -67,6 +67,7 @@ class Sampling:
             ("top-p", self.top_p, 0 < self.top_p <= 1, "above 0 and at most 1"),
             ("top-k", self.top_k, self.top_k >= 0, "0 or more"),
             ("repetition-penalty", self.repetition_penalty, self.repetition_penalty > 0, "above 0"),
+            ("seed", self.seed, self.seed is None or 0 <= self.seed < 2**63, "between 0 and 2**63 - 1"),
         ):
             if not good:
                 raise UsageError(f"--{name} must be {rule}, not {value}.")

@@ -7,7 +7,7 @@ everything they did not write themselves through :func:`printable`.
 
 from __future__ import annotations
 
-_CONTROLS = [*range(0x00, 0x20), *range(0x7F, 0xA0)]
+_CONTROLS = [*range(0x20), *range(0x7F, 0xA0)]
 """C0, DEL and C1: with ESC and CSI gone, what follows them is plain letters."""
 _BIDI = [0x061C, 0x200E, 0x200F, *range(0x202A, 0x202F), *range(0x2066, 0x206A)]
 """Marks, embeddings, overrides and isolates that reorder what is shown (Unicode TR 36, section 3.1)."""
