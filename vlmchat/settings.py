@@ -233,7 +233,9 @@ def _checked(key: Key, value: object, place: str) -> object:
     right = isinstance(value, _KINDS[key.kind]) and isinstance(value, bool) == (key.kind == "flag")
     if not right or (key.choices and value not in key.choices):
         raise _wrong(key, value, place)
-    if (key.kind == "device" and not _is_device(str(value))) or (isinstance(value, float) and not isfinite(value)):
+    if isinstance(value, float) and not isfinite(value):
+        raise _wrong(key, value, place)
+    if key.kind == "device" and not _is_device(str(value)):
         raise _wrong(key, value, place)
     owner = {"sampling": Sampling, "vision": VisionOptions}.get(key.part)
     try:
@@ -241,7 +243,7 @@ def _checked(key: Key, value: object, place: str) -> object:
             owner(**{key.name: value})
     except UsageError as problem:
         rule = problem.message.removeprefix(key.option).strip()
-        raise UsageError(f"{place} {rule}", problem.hint) from problem
+        raise UsageError(f"{place} {rule}", f"Change or remove {place}.") from problem
     return value
 
 

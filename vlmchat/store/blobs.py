@@ -1,0 +1,79 @@
+"""Pictures of saved chats: one file each, named by the sha256 of its bytes, written whole or not at all."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import tempfile
+import time
+from collections.abc import Collection
+from dataclasses import replace
+from pathlib import Path
+
+from vlmchat.conversation import Picture
+from vlmchat.errors import DiskFull, ImageError, StoreError
+
+_SETTLED_S = 24 * 3600
+"""Age from which a blob that no chat names is litter: a younger one may belong to a question being asked."""
+
+
+def keep(folder: Path, picture: Picture) -> Picture:
+    """Return ``picture`` with its bytes in ``folder`` in place of memory; a copy already there serves.
+
+    A copy that is used again is marked as young, so :func:`sweep` leaves it.
+
+    Raises:
+        DiskFull: no room for the copy.
+        StoreError: the copy cannot be written for another reason.
+        ImageError: the picture's own bytes are gone.
+    """
+    target = folder / picture.digest
+    try:
+        data = picture.read()
+    except OSError as problem:
+        raise ImageError(f"The picture {picture.name} is no longer there.", "Attach it again.") from problem
+    try:
+        if target.is_file() and target.stat().st_size == len(data):
+            os.utime(target)
+        else:
+            _write_whole(target, data)
+    except OSError as problem:
+        if problem.errno in {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}:
+            raise DiskFull(
+                f"There is no room on disk to keep {picture.name}.", "Free some space and try again."
+            ) from problem
+        raise StoreError(
+            f"{picture.name} cannot be kept in {folder}: {problem.strerror or problem}.",
+            "Check the folder's permissions, or ask with --no-save.",
+        ) from problem
+    return replace(picture, data=None, path=target)
+
+
+def sweep(folder: Path, known: Collection[str]) -> int:
+    """Delete the files in ``folder`` that are not ``known`` and a day old; return how many went."""
+    if not folder.is_dir():
+        return 0
+    gone = 0
+    oldest = time.time() - _SETTLED_S
+    for path in folder.iterdir():
+        with contextlib.suppress(OSError):
+            if path.name not in known and path.stat().st_mtime < oldest:
+                path.unlink()
+                gone += 1
+    return gone
+
+
+def _write_whole(target: Path, data: bytes) -> None:
+    """Write beside the target and rename: a reader sees nothing or all of it, a crash leaves a ``.part``."""
+    target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(dir=target.parent, prefix=target.name[:16] + ".", suffix=".part")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        Path(name).replace(target)
+    except BaseException:
+        Path(name).unlink(missing_ok=True)
+        raise
