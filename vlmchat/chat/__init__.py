@@ -1,0 +1,1 @@
+"""One conversation: a model opened, questions asked, answers kept."""

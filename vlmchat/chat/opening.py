@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Event as CancelEvent
 
+from vlmchat.catalog.index import catalog
+from vlmchat.chat.shelf import Offer, fetch_command, offer
 from vlmchat.engine.api import Engine
 from vlmchat.engine.events import Loading
+from vlmchat.errors import ModelError, NotInstalled, UnknownModel
+from vlmchat.hub.local import look
 from vlmchat.options import LoadOptions
+from vlmchat.settings import Hub
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,21 +29,79 @@ class Target:
     """Commit of a hub snapshot; empty for a plain folder."""
 
 
-def find(reference: str) -> Target:
+def find(reference: str, hub: Hub = "auto") -> Target:
     """Resolve ``family:tag``, ``OWNER/NAME[@revision]`` or a folder to files on this machine.
+
+    A name of the catalog comes first, then a folder, then the hubs' caches.
+
+    Args:
+        reference: what the user typed.
+        hub: whose cache to look in; ``auto`` looks in both.
 
     Raises:
         UnknownModel: nothing of that name; the nearest names are in the hint.
         NotInstalled: known, but not here; the hint says how to get it.
+        ModelError: known, but this version cannot run it.
     """
-    raise NotImplementedError
+    name, at, revision = reference.strip().partition("@")
+    spec = catalog().find(name)
+    if spec is not None:
+        return _from_offer(offer(spec, hub, revision), name + at + revision if revision else spec.name)
+    folder = Path(reference).expanduser()
+    if folder.is_dir():
+        return Target(str(folder), folder.resolve(), "")
+    if _looks_like_path(reference):
+        raise UnknownModel(f"There is no folder {reference}.", "Name a folder that holds a checkpoint.")
+    if name.count("/") == 1:
+        return _from_cache(name, revision, hub)
+    nearest = catalog().nearest(name)
+    raise UnknownModel(
+        f"There is no model {reference!r}.",
+        f"Did you mean {' or '.join(nearest)}?" if nearest else "`vlmchat models` lists them.",
+    )
 
 
-def open_model(engine: Engine, target: Target, options: LoadOptions, cancel: CancelEvent | None = None) -> Iterator[Loading]:
-    """Load ``target`` into ``engine``."""
-    raise NotImplementedError
+def open_model(
+    engine: Engine, target: Target, options: LoadOptions, cancel: CancelEvent | None = None
+) -> Iterator[Loading]:
+    """Load ``target`` into ``engine``; as :meth:`vlmchat.engine.api.Engine.load`."""
+    return engine.load(target.folder, options, cancel)
 
 
-def create_engine() -> Engine:
-    """Return the real engine. Costs nothing until its first load: torch comes up on its own thread."""
-    raise NotImplementedError
+def create_engine(interactive: bool = False) -> Engine:
+    """Return the real engine. Costs nothing until its first load: torch comes up on its own thread.
+
+    Args:
+        interactive: something is drawn beside it, so it should leave a core free.
+    """
+    # Late, so that lists and help never pay for the engine's imports.
+    from vlmchat.engine.torch_engine import TorchEngine
+
+    return TorchEngine(interactive)
+
+
+def _from_offer(found: Offer, name: str) -> Target:
+    local, title = found.local, found.spec.title
+    if not found.runs:
+        raise ModelError(
+            f"This version of vlmchat cannot run {title} yet.", "`vlmchat models` shows which ones it can."
+        )
+    if local.state == "partial":
+        raise NotInstalled(f"{title} is only partly on this machine: {', '.join(local.missing)} missing.", found.how)
+    if local.folder is None:
+        raise NotInstalled(f"{title} is not on this machine.", found.how)
+    return Target(name, local.folder, local.revision)
+
+
+def _from_cache(repository: str, revision: str, hub: Hub) -> Target:
+    local = look(repository, repository, hub, revision)
+    if local.folder is None or local.state != "installed":
+        raise NotInstalled(
+            f"{repository} is not in the catalog and not on this machine.",
+            f"Get it with: {fetch_command(repository)}",
+        )
+    return Target(f"{repository}@{revision}" if revision else repository, local.folder, local.revision)
+
+
+def _looks_like_path(reference: str) -> bool:
+    return reference.startswith((".", "~", os.sep)) or reference.endswith(os.sep) or reference.count("/") > 1

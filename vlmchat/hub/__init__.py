@@ -1,0 +1,1 @@
+"""From a hub's name to a local folder; in this version only what is on this machine already."""
