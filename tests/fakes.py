@@ -39,7 +39,7 @@ class ScriptedEngine:
         """Pretend to load: three stages and ``ready``."""
         self.loads.append((folder, options))
         for stage in ("libraries", "config"):
-            yield Loading(stage)  # type: ignore[arg-type]
+            yield Loading(stage)
         time.sleep(self.load_delay)
         if self.load_error is not None:
             raise self.load_error
@@ -47,8 +47,15 @@ class ScriptedEngine:
             return
         yield Loading("weights", done=1000, total=1000, shard=1, shards=1)
         self.loaded = LoadedModel(
-            folder=folder, family="scripted", device="cpu", dtype="float32", quantization=options.quantization,
-            context_tokens=self.context_tokens, weight_bytes=1000, kv_bytes_per_token=8, fingerprint="f" * 64,
+            folder=folder,
+            family="scripted",
+            device="cpu",
+            dtype="float32",
+            quantization=options.quantization,
+            context_tokens=self.context_tokens,
+            weight_bytes=1000,
+            kv_bytes_per_token=8,
+            fingerprint="f" * 64,
         )
         yield Loading("ready")
 
@@ -82,8 +89,11 @@ class ScriptedEngine:
         if reason == "stop" and len(said) < len(script):
             reason = "length"
         yield Finished(
-            reason, "".join(said).strip(), tuple(range(1, len(said) + 1)),
-            Usage(size.prompt_tokens, size.image_tokens, len(said)), Timing(0.0, 0.0, 0.01, 0.02, 0.1, 25.0),
+            reason,
+            "".join(said).strip(),
+            tuple(range(1, len(said) + 1)),
+            Usage(size.prompt_tokens, size.image_tokens, len(said)),
+            Timing(0.0, 0.0, 0.01, 0.02, 0.1, 25.0),
         )
 
     def unload(self) -> None:

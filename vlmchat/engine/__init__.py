@@ -1,0 +1,1 @@
+"""A local folder in, tokens out: loading, caches, prefill, decode, all behind one event stream."""

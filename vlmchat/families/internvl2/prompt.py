@@ -2,8 +2,8 @@
 
 Rules measured on the original code (the project's InternVL2 facts, §6): no newline after
 ``<|im_end|>``; the system text of the checkpoint is used unless the conversation brings its own;
-one picture before a turn's text is ``<image>\\n``, several are ``Image-1: <image>\\nImage-2: …``,
-frames of a video are ``Frame1: <image>\\n…``; a picture between texts stands where it stands.
+one picture before a turn's text takes a line of its own, several take a line each that begins with
+``Image-1: ``, frames of a video with ``Frame1: ``; a picture between texts stands where it stands.
 """
 
 from __future__ import annotations

@@ -1,0 +1,62 @@
+"""Logits -> the next token."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from vlmchat.options import Sampling
+
+
+class Sampler:
+    """Chooses the tokens of one answer; keeps the generated ids for the repetition penalty."""
+
+    def __init__(self, sampling: Sampling, already: Sequence[int] = ()) -> None:
+        """Begin an answer; ``already`` are the ids of the one that is continued."""
+        self._sampling = sampling
+        # On the CPU whatever the device, so that a seed means the same text everywhere it can.
+        self._generator = torch.Generator("cpu")
+        if sampling.seed is None:
+            self._generator.seed()
+        else:
+            self._generator.manual_seed(sampling.seed)
+            # A continued answer draws the numbers that the uninterrupted one would have drawn.
+            for _ in already if sampling.temperature > 0 else ():
+                self._uniform()
+        self.generated: list[int] = list(already)
+
+    def next(self, logits: Tensor) -> int:
+        """Choose from ``logits`` [1, vocab] float32 and remember the choice."""
+        scores = self._penalised(logits[0])
+        token = int(scores.argmax()) if self._sampling.temperature == 0 else self._draw(scores)
+        self.generated.append(token)
+        return token
+
+    def _penalised(self, scores: Tensor) -> Tensor:
+        penalty = self._sampling.repetition_penalty
+        if penalty == 1 or not self.generated:
+            return scores
+        seen = torch.tensor(sorted(set(self.generated)), device=scores.device)
+        picked = scores[seen]
+        return scores.index_copy(0, seen, torch.where(picked > 0, picked / penalty, picked * penalty))
+
+    def _draw(self, scores: Tensor) -> int:
+        """Draw with temperature, then top-k, then top-p (the order of Transformers' generate)."""
+        scores = scores.to("cpu", torch.float32) / self._sampling.temperature
+        if 0 < self._sampling.top_k < scores.numel():
+            weakest = scores.topk(self._sampling.top_k).values[-1]
+            scores = scores.masked_fill(scores < weakest, float("-inf"))
+        probabilities = scores.softmax(0)
+        if self._sampling.top_p < 1:
+            ordered, places = probabilities.sort(descending=True)
+            # A token stays while the ones before it have not reached top_p; the first always does.
+            beyond = ordered.cumsum(0) - ordered >= self._sampling.top_p
+            probabilities[places[beyond]] = 0
+        # One number per token (multinomial would use up one per entry of the vocabulary).
+        levels = probabilities.double().cumsum(0)
+        return int(torch.searchsorted(levels, self._uniform() * levels[-1], right=True).clamp(max=len(levels) - 1))
+
+    def _uniform(self) -> float:
+        return float(torch.rand((), generator=self._generator, dtype=torch.float64))

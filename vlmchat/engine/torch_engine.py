@@ -1,0 +1,163 @@
+"""The engine: all of the room on one thread of its own.
+
+Importing this module costs nothing; torch and transformers are imported on the engine's thread
+with the first load, so that a front end is on the screen long before.
+"""
+
+from __future__ import annotations
+
+import queue
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from threading import Event as CancelEvent
+from typing import TYPE_CHECKING, TypeAlias, TypeVar
+
+from vlmchat.engine.api import LoadedModel, PromptSize, Request
+from vlmchat.engine.events import AnswerEvent, Loading
+from vlmchat.errors import ModelError, OutOfMemory
+from vlmchat.options import LoadOptions
+
+if TYPE_CHECKING:
+    from vlmchat.engine.generate import Runner
+
+EventT = TypeVar("EventT")
+Stopped: TypeAlias = Callable[[], bool]
+
+
+class _End:
+    """Marks the end of a job's events."""
+
+
+class TorchEngine:
+    """Loads local folders with torch and answers with them; see :class:`vlmchat.engine.api.Engine`."""
+
+    def __init__(self, interactive: bool = False) -> None:
+        """Make an engine that does nothing yet.
+
+        Args:
+            interactive: something is drawn beside it, so leave it a core where there are enough.
+        """
+        self._interactive = interactive
+        self._jobs: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
+        self._thread: threading.Thread | None = None
+        self._starting = threading.Lock()
+        self._runner: Runner | None = None
+        self._options = LoadOptions()
+
+    @property
+    def loaded(self) -> LoadedModel | None:
+        """The model in memory, or None."""
+        runner = self._runner
+        return runner.model.about if runner else None
+
+    @property
+    def runner(self) -> Runner:
+        """The loaded model with its caches, for tests and benchmarks.
+
+        Raises:
+            ModelError: no model is loaded.
+        """
+        if self._runner is None:
+            raise ModelError("No model is loaded.", "Load one first.")
+        return self._runner
+
+    def load(self, folder: Path, options: LoadOptions, cancel: CancelEvent | None = None) -> Iterator[Loading]:
+        """Bring the checkpoint in ``folder`` into memory; see the contract."""
+        return self._stream(lambda stopped: self._load(folder.expanduser().resolve(), options, stopped), cancel)
+
+    def measure(self, request: Request) -> PromptSize:
+        """Return what ``request`` would cost, on the caller's thread: it computes nothing."""
+        return self.runner.measure(request)
+
+    def generate(self, request: Request, cancel: CancelEvent | None = None) -> Iterator[AnswerEvent]:
+        """Answer ``request``; see the contract."""
+        return self._stream(lambda stopped: self._generate(request, stopped), cancel)
+
+    def unload(self) -> None:
+        """Drop the model on the engine's thread and wait for it."""
+        for _ in self._stream(self._unload, None):
+            pass
+
+    def close(self) -> None:
+        """Unload and end the thread."""
+        if self._thread is not None:
+            self.unload()
+            self._jobs.put(None)
+            self._thread.join()
+            self._thread = None
+
+    def _load(self, folder: Path, options: LoadOptions, stopped: Stopped) -> Iterator[Loading]:
+        yield Loading("libraries")
+        # Late on purpose: these imports take 4 CPU-seconds, and they belong to this thread.
+        import torch
+
+        from vlmchat.engine.device import choose_threads
+        from vlmchat.engine.generate import Runner
+        from vlmchat.engine.loader import load
+
+        if self._runner and self._runner.model.checkpoint.folder == folder and self._options == options:
+            yield Loading("ready")
+            return
+        yield from self._unload(stopped)
+        model = yield from load(folder, options, stopped)
+        if model is not None:
+            torch.set_num_threads(choose_threads(model.about.weight_bytes, self._interactive))
+            self._runner, self._options = Runner(model), options
+            yield Loading("ready")
+
+    def _generate(self, request: Request, stopped: Stopped) -> Iterator[AnswerEvent]:
+        runner = self.runner
+        from vlmchat.engine.device import memory_guard, release_memory
+
+        try:
+            with memory_guard("answering"):
+                yield from runner.answer(request, stopped)
+        except OutOfMemory:
+            runner.forget()
+            release_memory()
+            raise
+
+    def _unload(self, stopped: Stopped) -> Iterator[Loading]:
+        if self._runner is not None:
+            from vlmchat.engine.device import release_memory
+
+            self._runner = None
+            release_memory()
+        yield from ()
+
+    def _stream(self, job: Callable[[Stopped], Iterator[EventT]], cancel: CancelEvent | None) -> Iterator[EventT]:
+        """Run ``job`` on the engine's thread and yield its events here; its error is raised here."""
+        left = threading.Event()
+        outbox: queue.SimpleQueue[EventT | BaseException | type[_End]] = queue.SimpleQueue()
+
+        def stopped() -> bool:
+            return left.is_set() or (cancel is not None and cancel.is_set())
+
+        def work() -> None:
+            try:
+                for event in job(stopped):
+                    outbox.put(event)
+            except BaseException as problem:  # noqa: BLE001 - handed to the caller's thread, every kind
+                outbox.put(problem)
+            outbox.put(_End)
+
+        self._submit(work)
+        try:
+            while (event := outbox.get()) is not _End:
+                if isinstance(event, BaseException):
+                    raise event
+                yield event  # type: ignore[misc]
+        finally:
+            left.set()
+
+    def _submit(self, work: Callable[[], None]) -> None:
+        with self._starting:
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._serve, name="vlmchat-engine", daemon=True)
+                self._thread.start()
+        self._jobs.put(work)
+
+    def _serve(self) -> None:
+        while (work := self._jobs.get()) is not None:
+            work()

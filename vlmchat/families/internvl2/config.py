@@ -1,0 +1,136 @@
+"""config.json of an InternVL2 checkpoint -> what the rest of the family works with.
+
+Values are always the checkpoint's own; what this program has no native code for is refused here,
+before a byte of weights is read (facts §1, §3).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from transformers import InternVLConfig, InternVLVisionConfig, Qwen2Config
+from transformers.configuration_utils import PreTrainedConfig
+
+from vlmchat.errors import CheckpointError
+from vlmchat.families.family import Config
+from vlmchat.families.internvl2.processing import Tiling
+from vlmchat.families.internvl2.prompt import DEFAULT_SYSTEM, TEMPLATES, Template
+
+_DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
+_QWEN2_KEYS = (
+    "vocab_size", "hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads",
+    "num_key_value_heads", "hidden_act", "max_position_embeddings", "rms_norm_eps", "rope_theta",
+)  # fmt: skip
+"""What decides Qwen2's numbers. The rest of the dump is generation defaults of Transformers 4.37."""
+
+
+@dataclass(frozen=True, slots=True)
+class InternVL2Config:
+    """One checkpoint's geometry and conversation rules."""
+
+    native: InternVLConfig
+    """For Transformers' classes; ``image_token_id`` is set by the tokenizer's owner."""
+    tiling: Tiling
+    tokens_per_tile: int
+    template: Template
+    system_message: str
+    dtype: torch.dtype
+    context_tokens: int
+
+
+def translate(config: Config) -> InternVL2Config:
+    """Read a parsed config.json.
+
+    Raises:
+        CheckpointError: a key is missing, or has a value without a native counterpart.
+    """
+    try:
+        return _translate(config)
+    except KeyError as problem:
+        raise _unusable(f"lacks the key {problem}") from problem
+    except (TypeError, ValueError, AttributeError) as problem:
+        raise _unusable(f"has a value of the wrong kind: {problem}") from problem
+
+
+def _translate(config: Config) -> InternVL2Config:
+    _require(config, "ps_version", "v2")
+    _require(config, "select_layer", -1)
+    vision, llm = config["vision_config"], config["llm_config"]
+    side = config.get("force_image_size") or vision["image_size"]
+    ratio = config["downsample_ratio"]
+    text = _language_model(llm)
+    native = InternVLConfig(
+        vision_config=_vision(vision).to_dict(),
+        text_config=text.to_dict(),
+        downsample_ratio=ratio,
+        vision_feature_layer=-1,
+        vision_feature_select_strategy="default",
+        tie_word_embeddings=False,
+    )
+    native.text_config = text
+    return InternVL2Config(
+        native=native,
+        tiling=_tiling(config, side),
+        tokens_per_tile=int((side // vision["patch_size"]) ** 2 * ratio**2),
+        template=_lookup(TEMPLATES, config["template"], "template"),
+        system_message=config.get("system_message") or DEFAULT_SYSTEM,
+        dtype=_lookup(_DTYPES, config["torch_dtype"], "torch_dtype"),
+        context_tokens=llm["max_position_embeddings"],
+    )
+
+
+def _tiling(config: Config, side: int) -> Tiling:
+    dynamic = config["dynamic_image_size"]
+    return Tiling(
+        tile_size=side,
+        min_tiles=config["min_dynamic_patch"] if dynamic else 1,
+        max_tiles=config["max_dynamic_patch"] if dynamic else 1,
+        thumbnail=bool(config["use_thumbnail"]),
+    )
+
+
+def _vision(vision: dict[str, Any]) -> InternVLVisionConfig:
+    return InternVLVisionConfig(
+        hidden_size=vision["hidden_size"],
+        num_hidden_layers=vision["num_hidden_layers"],
+        num_attention_heads=vision["num_attention_heads"],
+        intermediate_size=vision["intermediate_size"],
+        attention_bias=vision["qkv_bias"],
+        use_qk_norm=vision["qk_normalization"],
+        norm_type=vision["norm_type"],
+        hidden_act=vision["hidden_act"],
+        layer_norm_eps=vision["layer_norm_eps"],
+        image_size=vision["image_size"],
+        patch_size=vision["patch_size"],
+        num_channels=vision["num_channels"],
+        # True makes the tower's last norm an identity, which the original does not have.
+        use_mean_pooling=True,
+    )
+
+
+def _language_model(llm: dict[str, Any]) -> PreTrainedConfig:
+    architecture = llm["architectures"][0]
+    if architecture != "Qwen2ForCausalLM":
+        raise _unusable(f"wants the language model {architecture}, which this version does not have yet")
+    if llm.get("use_sliding_window"):
+        raise _unusable("wants sliding-window attention, which no InternVL2 checkpoint uses")
+    known = {key: llm[key] for key in _QWEN2_KEYS}
+    rope = {"rope_type": "default", "rope_theta": known.pop("rope_theta")}
+    return Qwen2Config(**known, rope_parameters=rope, use_sliding_window=False, tie_word_embeddings=False)
+
+
+def _require(config: Config, key: str, value: object) -> None:
+    if config.get(key) != value:
+        raise _unusable(f"has {key} {config.get(key)!r}; only {value!r} has native code")
+
+
+def _lookup(table: dict[str, Any], word: str, key: str) -> Any:
+    if word not in table:
+        raise _unusable(f"has {key} {word!r}; known are {', '.join(table)}")
+    return table[word]
+
+
+def _unusable(what: str) -> CheckpointError:
+    return CheckpointError(f"The checkpoint's config.json {what}.", "Fetch config.json again, or pick another model.")

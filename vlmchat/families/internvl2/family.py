@@ -1,0 +1,110 @@
+"""InternVL2's front door: a folder of the hub layout -> a :class:`~vlmchat.families.family.Checkpoint`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from torch import Tensor
+
+from vlmchat.conversation import Message, Picture, Video
+from vlmchat.errors import VideoError
+from vlmchat.families.bytelevel import ByteLevelTokenizer
+from vlmchat.families.family import Config, PictureInput, Prompt, Slot
+from vlmchat.families.internvl2 import processing, prompt, weights
+from vlmchat.families.internvl2.config import InternVL2Config, translate
+from vlmchat.families.internvl2.modeling import InternVL2Network
+from vlmchat.families.mapping import Rule
+from vlmchat.families.pieces import Control, Features, Plain, as_text
+from vlmchat.media.image import load_rgb
+from vlmchat.options import VisionOptions
+
+
+class InternVL2Checkpoint:
+    """One InternVL2 folder, config and tokenizer read."""
+
+    family = "internvl2"
+
+    def __init__(self, folder: Path, config: InternVL2Config, tokenizer: ByteLevelTokenizer) -> None:
+        self.folder = folder
+        self.tokenizer = tokenizer
+        self.dtype = config.dtype
+        self.context_tokens = config.context_tokens
+        self.stop_ids = frozenset({tokenizer.control(config.template.end.token)})
+        self._config = config
+        text = config.native.text_config
+        head_size = text.hidden_size // text.num_attention_heads
+        self.kv_elements_per_token = text.num_hidden_layers * 2 * text.num_key_value_heads * head_size
+
+    def build(self) -> InternVL2Network:
+        """Return the network, parameters on the meta device."""
+        return InternVL2Network(self._config.native)
+
+    def rules(self) -> Sequence[Rule]:
+        """Return the weight rules of this checkpoint's vision tower, projector and language model."""
+        return (*weights.VISION_RULES, *weights.PROJECTOR_RULES, *weights.QWEN2_RULES)
+
+    def layout(self, messages: Sequence[Message], vision: VisionOptions) -> Prompt:
+        """Lay out ``messages``; see :mod:`vlmchat.families.internvl2.prompt` for the rules."""
+        pictures = tuple(self._pictures(messages, vision))
+        config = self._config
+        pieces = prompt.render(
+            messages, config.template, config.system_message, [picture.features for picture in pictures]
+        )
+        ids: list[int] = []
+        slots: list[Slot] = []
+        for piece in pieces:
+            if isinstance(piece, Plain):
+                ids += self.tokenizer.encode(piece.text)
+            elif isinstance(piece, Control):
+                ids.append(self.tokenizer.control(piece.token))
+            elif isinstance(piece, Features):
+                slots.append(Slot(len(ids), piece.length, piece.picture, piece.offset))
+                ids += [self.tokenizer.control(prompt.IMAGE_CONTEXT)] * piece.length
+        return Prompt(tuple(ids), tuple(slots), pictures, as_text(pieces, prompt.IMAGE_CONTEXT))
+
+    def pixels(self, picture: PictureInput) -> Tensor:
+        """Return the pixels [tiles, 3, side, side] of ``picture``, cut as its ``preprocessing`` says."""
+        tiling = replace(self._config.tiling, max_tiles=int(picture.preprocessing.removeprefix("tiles-")))
+        return processing.to_pixels(processing.cut_tiles(load_rgb(picture.picture), tiling))
+
+    def _pictures(self, messages: Sequence[Message], vision: VisionOptions) -> Iterator[PictureInput]:
+        """Yield pictures and frames in conversation order; frames are one tile each (model card)."""
+        for message in messages:
+            for part in message.parts:
+                if isinstance(part, Picture):
+                    yield self._measured(part, vision.max_tiles or self._config.tiling.max_tiles)
+                elif isinstance(part, Video):
+                    if not part.frames:
+                        raise VideoError(
+                            f"{part.name} cannot be sampled by this version.", "Give the frames as pictures."
+                        )
+                    for frame in part.frames:
+                        yield self._measured(frame, 1)
+
+    def _measured(self, picture: Picture, max_tiles: int) -> PictureInput:
+        tiling = replace(self._config.tiling, max_tiles=max_tiles)
+        tiles = processing.count_tiles(picture.width, picture.height, tiling)
+        return PictureInput(picture, tiles, tiles * self._config.tokens_per_tile, f"tiles-{max_tiles}")
+
+
+class InternVL2Family:
+    """Recognises and opens InternVL2 folders."""
+
+    name = "internvl2"
+
+    def claims(self, config: Config) -> bool:
+        """Say yes to ``InternVLChatModel``, the class of every InternVL2 repository."""
+        return "InternVLChatModel" in (config.get("architectures") or ())
+
+    def open(self, folder: Path, config: Config) -> InternVL2Checkpoint:
+        """Read config and tokenizer of ``folder``.
+
+        Raises:
+            CheckpointError: as in :func:`~vlmchat.families.internvl2.config.translate`.
+        """
+        return InternVL2Checkpoint(folder, translate(config), ByteLevelTokenizer.from_folder(folder))
+
+
+FAMILY = InternVL2Family()
