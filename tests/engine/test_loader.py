@@ -40,7 +40,7 @@ CHANGES: dict[str, tuple[Callable[[Tensors], object], str]] = {
         lambda t: t.update({"vision_model.encoder.layers.9.ls1": t["vision_model.encoder.layers.0.ls1"].clone()}),
         r"no place for.*layers\.9\.ls1",
     ),
-    "as integers": (lambda t: t.update({HEAD: t[HEAD].int()}), r"lm_head\.weight is stored as I32"),
+    "as integers": (lambda t: t.update({HEAD: t[HEAD].int()}), r"lm_head\.weight is stored as int32"),
 }
 
 
@@ -83,7 +83,7 @@ def test_shards_load_like_one_file(folder: Path) -> None:
 def test_a_file_cut_short_is_refused(folder: Path, kept: int) -> None:
     path = folder / "model.safetensors"
     path.write_bytes(path.read_bytes()[:kept])
-    with pytest.raises(CheckpointError, match=r"model\.safetensors is damaged or cut short"):
+    with pytest.raises(CheckpointError, match=r"model\.safetensors is damaged"):
         load_now(folder)
 
 

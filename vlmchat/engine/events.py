@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
-Stage: TypeAlias = Literal["libraries", "config", "tokenizer", "weights", "audit", "ready"]
+Stage: TypeAlias = Literal["libraries", "config", "tokenizer", "weights", "unpacking", "audit", "ready"]
 FinishReason: TypeAlias = Literal["stop", "length", "interrupted"]
 
 

@@ -1,35 +1,32 @@
 """A local folder -> a model on its device, every tensor of the files accounted for.
 
-Only JSON and safetensors are read; nothing in the folder is executed. Files are mapped, not read:
-a tensor that keeps its dtype and stays on the CPU is never copied.
+Nothing in the folder is executed (:mod:`vlmchat.engine.shards`). Files are mapped, not read: a
+tensor that keeps its dtype and stays on the CPU is never copied.
 """
 
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Callable, Generator, Iterator
-from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
-from torch import nn
+from torch import Tensor, nn
 
 from vlmchat.engine.api import LoadedModel
 from vlmchat.engine.device import choose_device, choose_dtype, memory_guard
 from vlmchat.engine.events import Loading
+from vlmchat.engine.shards import Stored, open_shards, stored_tensors
 from vlmchat.errors import CheckpointError
 from vlmchat.families.family import Checkpoint, Network
 from vlmchat.families.mapping import Placement, plan
+from vlmchat.families.packed.base import PackedLinear
 from vlmchat.families.registry import open_checkpoint
 from vlmchat.options import LoadOptions
 
 PROGRESS_BYTES = 64 * 1024**2
 """A progress event per this many bytes of weights."""
-_FLOATS = {"F64", "F32", "F16", "BF16"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,16 +38,6 @@ class Model:
     device: torch.device
     dtype: torch.dtype
     about: LoadedModel
-
-
-@dataclass(frozen=True, slots=True)
-class _Stored:
-    """One tensor of one file."""
-
-    file: int
-    shape: torch.Size
-    dtype: str
-    bytes: int
 
 
 def load(folder: Path, options: LoadOptions, stopped: Callable[[], bool]) -> Generator[Loading, None, Model | None]:
@@ -65,82 +52,44 @@ def load(folder: Path, options: LoadOptions, stopped: Callable[[], bool]) -> Gen
     device = choose_device(options.device)
     dtype = choose_dtype(options, checkpoint.dtype, device)
     network = checkpoint.build()
-    with ExitStack() as stack:
-        files = weight_files(folder)
-        handles = [stack.enter_context(_open(file)) for file in files]
-        stored = _headers(handles, files)
-        shapes = {name: entry.shape for name, entry in stored.items()}
-        placements = plan(shapes, checkpoint.rules(), _wanted(network.module))
-        total = sum(entry.bytes for entry in stored.values())
-        done = since = 0
-        yield Loading("weights", 0, total, 1, len(files))
-        for placement in sorted(placements, key=lambda placement: stored[placement.source].file):
-            if stopped():
-                return None
-            entry = stored[placement.source]
-            with memory_guard("loading the weights"):
-                _place(network.module, placement, handles[entry.file], device, dtype)
-            done += entry.bytes
-            since += entry.bytes
-            if since >= PROGRESS_BYTES or done == total:
-                since = 0
-                yield Loading("weights", done, total, entry.file + 1, len(files))
+    shards = {shard.path: shard for shard in open_shards(folder)}
+    stored = stored_tensors(list(shards.values()))
+    placements = plan(
+        {name: entry.shape for name, entry in stored.items()}, checkpoint.rules(), _wanted(network.module)
+    )
+    _check_dtypes(placements, stored)
+    total = sum(entry.bytes for entry in stored.values())
+    order = list(shards)
+    done = since = 0
+    yield Loading("weights", 0, total, 1, len(order))
+    for placement in sorted(placements, key=lambda placement: order.index(stored[placement.source].file)):
+        if stopped():
+            return None
+        entry = stored[placement.source]
+        with memory_guard("loading the weights"):
+            _place(network.module, placement, shards[entry.file].read(placement.source), device, dtype)
+        done += entry.bytes
+        since += entry.bytes
+        if since >= PROGRESS_BYTES or done == total:
+            since = 0
+            yield Loading("weights", done, total, order.index(entry.file) + 1, len(order))
+    if device.type == "cpu":
+        yield from _unpack(network.module, dtype, total)
     yield Loading("audit")
     held = _audit(network.module, device)
     about = _describe(checkpoint, options, device, dtype, held, _fingerprint(folder, stored))
     return Model(checkpoint, network, device, dtype, about)
 
 
-def weight_files(folder: Path) -> list[Path]:
-    """Return the safetensors files of ``folder`` in the order of its index.
-
-    Raises:
-        CheckpointError: there are none, or one that the index names is missing.
-    """
-    single = folder / "model.safetensors"
-    index = folder / "model.safetensors.index.json"
-    if index.exists():
-        try:
-            names = sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
-        except (OSError, ValueError, KeyError, AttributeError, TypeError) as problem:
-            raise CheckpointError(f"{index.name} cannot be used: {problem}.", "Fetch it again.") from problem
-        # An index may name files only beside itself, never a path that leaves the folder.
-        files = [folder / Path(str(name)).name for name in names]
-    else:
-        files = [single]
-    if missing := [file.name for file in files if not file.is_file()]:
-        raise CheckpointError(
-            f"{folder.name} is incomplete: it lacks {', '.join(missing)}.", "Fetch the missing files."
-        )
-    return files
-
-
-def _open(file: Path) -> Any:
-    try:
-        return safe_open(file, framework="pt", device="cpu")
-    except (SafetensorError, OSError) as problem:
-        raise CheckpointError(f"{file.name} is damaged or cut short: {problem}.", "Fetch the file again.") from problem
-
-
-def _headers(handles: list[Any], files: list[Path]) -> dict[str, _Stored]:
-    """Read names, shapes and dtypes; refuse a name that two files hold and a dtype that is no weight."""
-    stored: dict[str, _Stored] = {}
-    for number, handle in enumerate(handles):
-        for name in handle.keys():  # noqa: SIM118 - a safetensors handle is no mapping
-            part = handle.get_slice(name)
-            shape, dtype = torch.Size(part.get_shape()), part.get_dtype()
-            if name in stored:
-                raise CheckpointError(
-                    f"{name} is in {files[stored[name].file].name} and in {files[number].name}.",
-                    "Remove the file that does not belong to this checkpoint.",
-                )
-            if dtype not in _FLOATS:
-                raise CheckpointError(
-                    f"{name} is stored as {dtype}, not as floating point.", "Fetch the checkpoint again."
-                )
-            size = {"F64": 8, "F32": 4}.get(dtype, 2)
-            stored[name] = _Stored(number, shape, dtype, shape.numel() * size)
-    return stored
+def _check_dtypes(placements: list[Placement], stored: dict[str, Stored]) -> None:
+    """Refuse integers where weights belong; a rule says where packed integers are expected."""
+    for placement in placements:
+        entry = stored[placement.source]
+        if placement.targets and not placement.as_stored and not entry.dtype.is_floating_point:
+            raise CheckpointError(
+                f"{placement.source} is stored as {str(entry.dtype).removeprefix('torch.')}, not as floating point.",
+                "Fetch the checkpoint again.",
+            )
 
 
 def _wanted(module: nn.Module) -> dict[str, torch.Size]:
@@ -148,12 +97,25 @@ def _wanted(module: nn.Module) -> dict[str, torch.Size]:
     return {name: tensor.shape for name, tensor in module.state_dict(keep_vars=True).items()}
 
 
-def _place(module: nn.Module, placement: Placement, handle: Any, device: torch.device, dtype: torch.dtype) -> None:
-    parts = placement.split(handle.get_tensor(placement.source))
-    for target, part in zip(placement.targets, parts, strict=True):
-        owner, _, leaf = target.rpartition(".")
-        parameter = nn.Parameter(part.to(device=device, dtype=dtype), requires_grad=False)
-        setattr(module.get_submodule(owner), leaf, parameter)
+def _place(module: nn.Module, placement: Placement, tensor: Tensor, device: torch.device, dtype: torch.dtype) -> None:
+    for target, part in zip(placement.targets, placement.split(tensor), strict=True):
+        owner_name, _, leaf = target.rpartition(".")
+        owner = module.get_submodule(owner_name)
+        moved = part.to(device) if placement.as_stored else part.to(device=device, dtype=dtype)
+        if leaf in owner._buffers:
+            owner._buffers[leaf] = moved
+        else:
+            setattr(owner, leaf, nn.Parameter(moved, requires_grad=False))
+
+
+def _unpack(module: nn.Module, dtype: torch.dtype, total: int) -> Iterator[Loading]:
+    """Turn packed layers into ordinary ones, one at a time (why: families/packed/base.py)."""
+    packed = [(name, layer) for name, layer in module.named_modules() if isinstance(layer, PackedLinear)]
+    for place, (name, layer) in enumerate(packed, 1):
+        owner, _, leaf = name.rpartition(".")
+        with memory_guard("unpacking the weights"):
+            setattr(module.get_submodule(owner), leaf, layer.unpacked(dtype))
+        yield Loading("unpacking", place * total // len(packed), total)
 
 
 def _audit(module: nn.Module, device: torch.device) -> int:
@@ -167,7 +129,7 @@ def _audit(module: nn.Module, device: torch.device) -> int:
     return sum(tensor.numel() * tensor.element_size() for _, tensor in tensors)
 
 
-def _fingerprint(folder: Path, stored: dict[str, _Stored]) -> str:
+def _fingerprint(folder: Path, stored: dict[str, Stored]) -> str:
     """Return the identity of a folder: its config.json, and names, shapes and dtypes of its tensors."""
     digest = hashlib.sha256((folder / "config.json").read_bytes())
     for name, entry in sorted(stored.items()):

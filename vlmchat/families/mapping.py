@@ -43,6 +43,8 @@ class Rule:
     targets: tuple[str, ...]
     """Parameter names, with ``\\1`` … for the groups; none for a leftover that is not needed."""
     split: Split = whole
+    as_stored: bool = False
+    """Keep the stored dtype: packed integers, their scales, tables whose rounding matters."""
     reason: str = ""
     """Why a leftover is not needed; only for rules without targets."""
 
@@ -53,7 +55,8 @@ class Placement:
 
     source: str
     targets: tuple[str, ...]
-    split: Split
+    split: Split = whole
+    as_stored: bool = False
 
 
 def plan(stored: Mapping[str, torch.Size], rules: Sequence[Rule], wanted: Mapping[str, torch.Size]) -> list[Placement]:
@@ -77,7 +80,8 @@ def plan(stored: Mapping[str, torch.Size], rules: Sequence[Rule], wanted: Mappin
             unknown.append(name)
             continue
         match, rule = found[0]
-        placements.append(Placement(name, tuple(match.expand(target) for target in rule.targets), rule.split))
+        targets = tuple(match.expand(target) for target in rule.targets)
+        placements.append(Placement(name, targets, rule.split, rule.as_stored))
     if unknown:
         raise _refused("has tensors this program does not know", unknown)
     _check_coverage(placements, wanted)
