@@ -1,0 +1,1 @@
+"""The full-screen app: screens over a desk, fed by one bridge from the engine's thread."""

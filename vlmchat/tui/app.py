@@ -1,0 +1,109 @@
+"""The app: its themes and its screens, and nothing else."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import ClassVar
+
+from textual.app import App, SystemCommand
+from textual.binding import BindingType
+from textual.screen import Screen
+
+from vlmchat.engine.api import Engine
+from vlmchat.paths import places
+from vlmchat.settings import Settings
+from vlmchat.store.chats import ChatStore
+from vlmchat.tui.actions import bindings
+from vlmchat.tui.desk import Desk
+from vlmchat.tui.memory import Memory
+from vlmchat.tui.palette import ActionProvider, ThemeProvider
+from vlmchat.tui.screens.chat import ChatScreen
+from vlmchat.tui.text import say
+from vlmchat.tui.themes import DEFAULT, VARIABLES, ThemeShelf, read_themes
+
+
+class VlmchatApp(App[int]):
+    """The full-screen app over one desk."""
+
+    # The first screen's style is named here: Textual reads a screen's own only when it is pushed.
+    CSS_PATH = ["app.tcss", "screens/chat.tcss"]  # noqa: RUF012 - as Textual declares it
+    TITLE = "vlmchat"
+    BINDINGS: ClassVar[list[BindingType]] = bindings("app")
+    COMMANDS = {ActionProvider, ThemeProvider}  # noqa: RUF012 - as Textual declares it
+    HORIZONTAL_BREAKPOINTS = [(0, "-narrow"), (100, "-wide")]  # noqa: RUF012 - as Textual declares it
+
+    def __init__(self, desk: Desk, memory: Memory) -> None:
+        super().__init__()
+        self.desk = desk
+        self.memory = memory
+        self.shelf: ThemeShelf = read_themes()
+        for theme in self.shelf.themes.values():
+            self.register_theme(theme)
+        self._wanted = desk.settings.theme or memory.theme or DEFAULT
+        if self._wanted in self.shelf.themes:
+            self.theme = self._wanted
+        elif DEFAULT in self.shelf.themes:
+            self.theme = DEFAULT
+
+    def get_theme_variable_defaults(self) -> dict[str, str]:
+        """Give this app's own roles a value from the theme's common ones, for themes that lack them."""
+        theme = self.current_theme
+        return dict.fromkeys(VARIABLES, theme.primary) | {"chip": "transparent"}
+
+    def get_default_screen(self) -> Screen[None]:
+        """Begin in the chat, without a second screen beneath it."""
+        return ChatScreen(self.desk, self.memory)
+
+    def get_system_commands(self, screen: Screen[object]) -> Iterable[SystemCommand]:
+        """Offer none of Textual's own commands: the palette reads the action table."""
+        return ()
+
+    def on_mount(self) -> None:
+        """Say which themes could not be used."""
+        for problem in self.shelf.problems:
+            self.tell(say("toast.bad_theme", file=problem.file, problem=problem.reason, fallback=self.theme))
+        if self._wanted not in self.shelf.themes:
+            self.tell(say("toast.unknown_theme", name=self._wanted, fallback=self.theme))
+
+    def tell(self, message: str) -> None:
+        """Show a warning as plain text."""
+        self.notify(message, severity="warning", markup=False)
+
+    def use_theme(self, name: str) -> None:
+        """Change to theme ``name`` now and next time."""
+        self.theme = name
+        self.memory.theme = name
+        self.memory.write()
+        self.notify(say("toast.theme", title=self.shelf.titles.get(name, name)), timeout=2, markup=False)
+
+    def action_next_theme(self) -> None:
+        """Go on to the next theme."""
+        if self.shelf.themes:
+            self.use_theme(self.shelf.after(self.theme))
+
+    async def action_help(self) -> None:
+        """Show every key."""
+        from vlmchat.tui.screens.help import HelpScreen
+
+        if not isinstance(self.screen, HelpScreen):
+            await self.push_screen(HelpScreen())
+
+
+def run(
+    settings: Settings, *, engine: Engine | None = None, store: ChatStore | None = None, model: str | None = None
+) -> int:
+    """Open the app and return its exit status when it is left.
+
+    Args:
+        settings: what the user has chosen.
+        engine: in place of the real one, which is made when the first model loads.
+        store: in place of the user's own chats.
+        model: in place of the model chosen last or configured.
+    """
+    memory = Memory.read(places().state)
+    remembered = memory.model if settings.source("model") == "default" else None
+    desk = Desk(settings, store or ChatStore(), model or remembered or settings.model, engine)
+    app = VlmchatApp(desk, memory)
+    code = app.run()
+    desk.close()
+    return code or 0

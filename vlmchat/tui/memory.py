@@ -1,0 +1,111 @@
+"""What the app remembers between two starts: the unsent draft, the model and the theme chosen last.
+
+One JSON file and the draft's pictures in the state folder. Losing it loses nothing else, so a file
+that cannot be read counts as empty, and one that cannot be written is let go.
+"""
+
+from __future__ import annotations
+
+import json
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from vlmchat.conversation import Part, Picture, Text
+
+_FILE = "app.json"
+_PICTURES = "draft"
+
+
+@dataclass(frozen=True, slots=True)
+class Draft:
+    """A question that is being written; it owns its pictures."""
+
+    text: str = ""
+    pictures: tuple[Picture, ...] = ()
+
+    def __bool__(self) -> bool:
+        return bool(self.text.strip() or self.pictures)
+
+    @property
+    def parts(self) -> tuple[Part, ...]:
+        """The message it becomes: pictures before the text, the form in which people ask."""
+        return (*self.pictures, Text(self.text.strip()))
+
+    def before(self, later: Draft) -> Draft:
+        """Return this draft put back in front of what was written since."""
+        texts = [text for text in (self.text, later.text) if text.strip()]
+        known = {picture.digest for picture in self.pictures}
+        added = tuple(picture for picture in later.pictures if picture.digest not in known)
+        return Draft("\n".join(texts), self.pictures + added)
+
+
+@dataclass(slots=True)
+class Memory:
+    """The remembered values, and the folder they are kept in."""
+
+    folder: Path
+    model: str | None = None
+    theme: str | None = None
+    draft: Draft = field(default_factory=Draft)
+
+    @classmethod
+    def read(cls, folder: Path) -> Memory:
+        """Return what ``folder`` remembers; an unreadable file is an empty memory."""
+        try:
+            data = json.loads((folder / _FILE).read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            return cls(folder)
+        if not isinstance(data, dict):
+            return cls(folder)
+        pictures = tuple(_picture(entry, folder / _PICTURES) for entry in _dicts(data.get("pictures")))
+        text = data.get("text")
+        return cls(
+            folder, _word(data.get("model")), _word(data.get("theme")),
+            Draft(text if isinstance(text, str) else "", tuple(picture for picture in pictures if picture)),
+        )  # fmt: skip
+
+    def write(self) -> None:
+        """Keep everything, the draft's pictures as copies of their own."""
+        entries = [
+            {"digest": it.digest, "name": it.name, "media_type": it.media_type, "size": [it.width, it.height]}
+            for it in self.draft.pictures
+        ]
+        data = {"model": self.model, "theme": self.theme, "text": self.draft.text, "pictures": entries}
+        with suppress(OSError):
+            self.folder.mkdir(parents=True, exist_ok=True)
+            self._write_pictures()
+            fresh = self.folder / f"{_FILE}.new"
+            fresh.write_text(json.dumps(data, ensure_ascii=False), encoding="utf-8")
+            fresh.replace(self.folder / _FILE)
+
+    def _write_pictures(self) -> None:
+        kept = self.folder / _PICTURES
+        wanted = {picture.digest: picture for picture in self.draft.pictures}
+        if wanted:
+            kept.mkdir(exist_ok=True)
+        for digest, picture in wanted.items():
+            if not (kept / digest).exists():
+                (kept / digest).write_bytes(picture.read())
+        for file in kept.glob("*"):
+            if file.name not in wanted:
+                file.unlink()
+
+
+def _dicts(value: object) -> list[dict[str, object]]:
+    return [entry for entry in value if isinstance(entry, dict)] if isinstance(value, list) else []
+
+
+def _word(value: object) -> str | None:
+    return value if isinstance(value, str) and value else None
+
+
+def _picture(entry: dict[str, object], folder: Path) -> Picture | None:
+    """Return the kept picture of ``entry``, its bytes left on disk, or None when it is gone."""
+    digest, name, kind, measure = (entry.get(key) for key in ("digest", "name", "media_type", "size"))
+    if not (isinstance(digest, str) and isinstance(name, str) and isinstance(kind, str) and isinstance(measure, list)):
+        return None
+    path = folder / digest
+    if not digest.isalnum() or len(measure) != 2 or not path.is_file():
+        return None
+    return Picture(digest, name, kind, int(measure[0]), int(measure[1]), path=path)

@@ -1,0 +1,150 @@
+"""The saved chats: newest first, searched while one types, opened, renamed, deleted and brought back."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+from functools import partial
+from typing import ClassVar
+
+from textual import on, work
+from textual.binding import BindingType
+from textual.content import Content
+from textual.widgets import Input
+
+from vlmchat.errors import VlmchatError
+from vlmchat.plaintext import one_line, printable
+from vlmchat.store.chats import ChatStore
+from vlmchat.store.model import ChatSummary
+from vlmchat.tui.actions import Scope, bindings
+from vlmchat.tui.screens.listing import Listing
+from vlmchat.tui.screens.panel import LinePanel
+from vlmchat.tui.text import ago, say
+
+_PAGE = 200
+"""Chats that are listed at most; the search finds the others."""
+
+
+class ChatsScreen(Listing[ChatSummary]):
+    """Pick a chat; dismissed with its id, or with an empty text when the open chat was deleted."""
+
+    BINDINGS: ClassVar[list[BindingType]] = bindings("chats")
+    scope: ClassVar[Scope] = "chats"
+
+    def __init__(self, store: ChatStore, current: str | None) -> None:
+        super().__init__(say("chats.title"), say("chats.filter"))
+        self._store = store
+        self._current = current
+        self._deleted: list[ChatSummary] = []
+
+    def on_mount(self) -> None:
+        """List the newest."""
+        super().on_mount()
+        self._list()
+
+    def draw(self, row: ChatSummary) -> Content:
+        """When, title, how long; the hit of a search under it."""
+        title = one_line(row.title) or say("chats.untitled")
+        when = f"{ago(row.updated, time.time()):>12}  "
+        line = Content.assemble(
+            (when, "$quiet"), (title[:46], "bold"), (f"  {say('chats.turns', count=row.turns)}", "$quiet")
+        )
+        if not row.snippet:
+            return line
+        return Content.assemble(line, "\n", " " * len(when), _snippet(row.snippet))
+
+    def detail(self, row: ChatSummary) -> Content:
+        """The model it was last held with."""
+        return Content.styled(one_line(row.model), "$quiet")
+
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
+        """Offer undo only after a delete, and the others only on a row."""
+        if action == "restore":
+            return bool(self._deleted)
+        if action in {"delete", "rename"}:
+            return self.marked is not None
+        return True
+
+    def action_choose(self) -> None:
+        """Open the marked chat."""
+        row = self.marked
+        if row is not None:
+            self.dismiss(row.id)
+
+    def action_close(self) -> None:
+        """Go back; a deleted chat is not what one goes back to."""
+        gone = self._current in {row.id for row in self._deleted}
+        self.dismiss("" if gone else None)
+
+    def action_rename(self) -> None:
+        """Ask for another title."""
+        row = self.marked
+        if row is not None:
+            panel = LinePanel(say("panel.rename"), one_line(row.title), say("panel.rename.keys"))
+            self.app.push_screen(panel, partial(self._rename, row.id))
+
+    @work(group="write")
+    async def action_delete(self) -> None:
+        """Delete the marked chat at once; it can be brought back."""
+        row = self.marked
+        if row is None:
+            return
+        await self._write(self._store.delete, row.id)
+        self._deleted.append(row)
+        self._say("toast.deleted", row)
+        await self._refresh()
+
+    @work(group="write")
+    async def action_restore(self) -> None:
+        """Bring back what was deleted last."""
+        if not self._deleted:
+            self.notify(say("toast.nothing_to_restore"), markup=False)
+            return
+        row = self._deleted.pop()
+        await self._write(self._store.restore, row.id)
+        self._say("toast.restored", row)
+        await self._refresh()
+
+    async def _rename(self, chat_id: str, title: str | None) -> None:
+        if title is not None:
+            await self._write(self._store.rename, chat_id, title)
+            await self._refresh()
+
+    @on(Input.Changed)
+    def _typed(self) -> None:
+        self._list()
+
+    @work(exclusive=True, group="list")
+    async def _list(self) -> None:
+        await self._refresh()
+
+    async def _refresh(self) -> None:
+        """Read the list for the words typed; what comes too late is dropped."""
+        words = self.words
+        try:
+            rows = await asyncio.to_thread(self._store.chats, words, _PAGE)
+        except VlmchatError as error:
+            self.notify(printable(f"{error.message}\n{error.hint}"), severity="error", markup=False)
+            return
+        if words == self.words:
+            before = self.marked
+            mark = next((at for at, row in enumerate(rows) if before is not None and row.id == before.id), 0)
+            self.show_rows(rows, say("chats.no_match" if words.strip() else "chats.none"), mark)
+
+    async def _write(self, change: Callable[..., None], *values: str) -> None:
+        try:
+            await asyncio.to_thread(change, *values)
+        except VlmchatError as error:
+            self.notify(printable(f"{error.message}\n{error.hint}"), severity="error", markup=False)
+
+    def _say(self, key: str, row: ChatSummary) -> None:
+        self.notify(say(key, title=one_line(row.title) or say("chats.untitled")), markup=False)
+
+
+def _snippet(text: str) -> Content:
+    """Return the hit of a search, its matches marked."""
+    content = Content("")
+    for number, piece in enumerate(text.replace("\x03", "\x02").split("\x02")):
+        content = content + Content.styled(one_line(piece), "bold $accent" if number % 2 else "$quiet")
+    return content

@@ -1,0 +1,117 @@
+"""What the list of models and the list of chats share: a line to type, a list that follows it.
+
+The line keeps the focus, and the arrows move in the list: one types and chooses without a step
+between. The list is fetched on a thread; what comes back for an older line is dropped.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import ClassVar, Generic, TypeVar
+
+from textual import on
+from textual.app import ComposeResult
+from textual.binding import Binding, BindingType
+from textual.containers import Vertical
+from textual.content import Content
+from textual.screen import ModalScreen
+from textual.widgets import Input, OptionList, Static
+from textual.widgets.option_list import Option
+
+from vlmchat.tui.widgets.hints import KeyHints
+
+Row = TypeVar("Row")
+
+
+class Listing(ModalScreen[str | None], Generic[Row]):
+    """A searchable list over the chat, dismissed with what was chosen."""
+
+    CSS_PATH = "listing.tcss"
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("up", "move(-1)", show=False, priority=True),
+        Binding("down", "move(1)", show=False, priority=True),
+        Binding("pageup", "move(-10)", show=False, priority=True),
+        Binding("pagedown", "move(10)", show=False, priority=True),
+    ]
+
+    def __init__(self, title: str, placeholder: str) -> None:
+        super().__init__()
+        self._title, self._placeholder = title, placeholder
+        self.rows: Sequence[Row] = ()
+
+    def compose(self) -> ComposeResult:
+        """Title, line, list, a text for the marked row, keys."""
+        with Vertical(classes="listing"):
+            yield Static(Content(self._title), classes="title")
+            yield Input(placeholder=self._placeholder)
+            yield OptionList(markup=False)
+            yield Static(classes="empty")
+            yield Static(classes="detail")
+            yield KeyHints()
+
+    def on_mount(self) -> None:
+        """Type first."""
+        self.query_one(Input).focus()
+
+    @property
+    def words(self) -> str:
+        """What is typed."""
+        return self.query_one(Input).value
+
+    @property
+    def marked(self) -> Row | None:
+        """The row under the bar."""
+        at = self.query_one(OptionList).highlighted
+        return self.rows[at] if at is not None and at < len(self.rows) else None
+
+    def show_rows(self, rows: Sequence[Row], empty: str, mark: int = 0) -> None:
+        """Draw ``rows``, or the text ``empty`` when there are none."""
+        self.rows = rows
+        options = self.query_one(OptionList)
+        options.clear_options()
+        options.add_options([Option(self.draw(row)) for row in rows])
+        options.display = bool(rows)
+        note = self.query_one(".empty", Static)
+        note.update(Content(empty))
+        note.display = not rows
+        if rows:
+            options.highlighted = max(0, min(mark, len(rows) - 1))
+        self.show_detail()
+        self.refresh_bindings()
+
+    def draw(self, row: Row) -> Content:
+        """Return one row of the list as plain content."""
+        raise NotImplementedError
+
+    def detail(self, row: Row) -> Content:
+        """Return what is said about the marked row."""
+        raise NotImplementedError
+
+    def show_detail(self) -> None:
+        """Say something about the marked row."""
+        row = self.marked
+        line = self.query_one(".detail", Static)
+        line.update(Content("") if row is None else self.detail(row))
+
+    def action_move(self, steps: int) -> None:
+        """Move the bar."""
+        options = self.query_one(OptionList)
+        if self.rows:
+            at = (options.highlighted or 0) + steps
+            options.highlighted = max(0, min(len(self.rows) - 1, at))
+
+    def action_close(self) -> None:
+        """Go back to the chat."""
+        self.dismiss(None)
+
+    def action_choose(self) -> None:
+        """Do what Enter does."""
+        raise NotImplementedError
+
+    @on(OptionList.OptionHighlighted)
+    def _highlighted(self) -> None:
+        self.show_detail()
+
+    @on(OptionList.OptionSelected)
+    def _clicked(self) -> None:
+        self.action_choose()

@@ -1,0 +1,152 @@
+"""The chat as one reads it: questions and answers, following new text only while one is at its end."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, cast
+
+from textual.app import ComposeResult
+from textual.containers import Vertical, VerticalScroll
+from textual.content import Content
+from textual.widget import Widget
+from textual.widgets import Static
+
+from vlmchat.store.model import Turn
+from vlmchat.tui.actions import key_of
+from vlmchat.tui.memory import Draft
+from vlmchat.tui.text import say
+from vlmchat.tui.widgets.turn import QuestionView
+
+if TYPE_CHECKING:
+    from vlmchat.tui.widgets.answer import AnswerView
+
+FIRST_SHOWN = 40
+"""Turns of a reopened chat that are drawn at once; earlier ones on demand."""
+
+
+class Welcome(Vertical):
+    """What an empty chat shows: what this is, and what to press."""
+
+    def compose(self) -> ComposeResult:
+        """A name, a line, and the keys to begin with."""
+        yield Static(Content(say("welcome.title")), classes="name")
+        yield Static(Content(say("welcome.line")), classes="line")
+        yield Static(self._keys(), classes="keys")
+
+    def _keys(self) -> Content:
+        rows = [("path", say("welcome.attach"))]
+        rows += [(key_of(name), say(f"welcome.{name}")) for name in ("send", "stop", "models", "chats", "help")]
+        width = max(len(key) for key, _ in rows)
+        lines = [Content.assemble((key.rjust(width), "bold $primary"), "   ", (words, "$quiet")) for key, words in rows]
+        return Content("\n").join(lines)
+
+
+class Earlier(Static):
+    """Stands for the turns above that are not drawn yet."""
+
+
+class Turns(Vertical):
+    """The turns themselves, at least as high as the window: a short chat begins at its top."""
+
+
+class Transcript(VerticalScroll, can_focus=False):
+    """All turns on the screen, newest at the bottom."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._hidden: list[Turn] = []
+
+    def compose(self) -> ComposeResult:
+        """Begin empty, with a welcome."""
+        with Turns():
+            yield Welcome()
+
+    def on_mount(self) -> None:
+        """Stay at the end while it is not scrolled away from."""
+        self.anchor()
+
+    @property
+    def turns(self) -> Turns:
+        """What holds the turns."""
+        return self.query_one(Turns)
+
+    @property
+    def last_answer(self) -> str:
+        """The newest answer as the model wrote it; empty when there is none."""
+        views = cast("Iterable[AnswerView]", self.turns.query("AnswerView"))
+        texts = [view.text for view in views if view.text]
+        return texts[-1] if texts else ""
+
+    async def clear(self) -> None:
+        """Show an empty chat."""
+        self._hidden = []
+        await self.turns.remove_children()
+        await self.turns.mount(Welcome())
+
+    async def welcome_if_empty(self) -> None:
+        """Greet again when the only question was taken back."""
+        if not self.turns.children:
+            await self.turns.mount(Welcome())
+
+    async def add_question(self, question: Draft, note: str = "") -> QuestionView:
+        """Add a question at the end and go there."""
+        await self._leave_welcome()
+        view = QuestionView(question, note)
+        await self.turns.mount(view)
+        self.anchor()
+        return view
+
+    async def add_answer(self) -> AnswerView:
+        """Add an answer that is to come."""
+        view = _answer()
+        await self.turns.mount(view)
+        return view
+
+    async def show(self, turns: Sequence[Turn]) -> None:
+        """Show a stored chat, its last :data:`FIRST_SHOWN` turns first."""
+        await self.clear()
+        if not turns:
+            return
+        await self._leave_welcome()
+        self._hidden = list(turns[:-FIRST_SHOWN])
+        if self._hidden:
+            await self.turns.mount(Earlier(Content(say("turn.earlier", count=len(self._hidden)))))
+        await self.turns.mount_all([_view(turn) for turn in turns[-FIRST_SHOWN:]])
+        self.anchor()
+
+    async def page(self, direction: int) -> None:
+        """Scroll one page; at the very top the earlier turns come in."""
+        if direction < 0 and self.scroll_y <= 0 and self._hidden:
+            await self._show_earlier()
+        elif direction < 0:
+            self.release_anchor()
+            self.scroll_page_up(animate=False)
+        else:
+            self.scroll_page_down(animate=False)
+
+    async def _show_earlier(self) -> None:
+        batch, self._hidden = self._hidden[-FIRST_SHOWN:], self._hidden[:-FIRST_SHOWN]
+        notice = self.query_one(Earlier)
+        await self.turns.mount_all([_view(turn) for turn in batch], after=notice)
+        if self._hidden:
+            notice.update(Content(say("turn.earlier", count=len(self._hidden))))
+        else:
+            await notice.remove()
+
+    async def _leave_welcome(self) -> None:
+        await self.query(Welcome).remove()
+
+
+def _answer(turn: Turn | None = None) -> AnswerView:
+    """Return the view of a stored answer, or of one that is to come."""
+    # Late: Markdown costs 36 ms of CPU, and no first frame shall wait for it.
+    from vlmchat.tui.widgets.answer import AnswerView
+
+    return AnswerView(stats=say("turn.waiting")) if turn is None else AnswerView.of_turn(turn)
+
+
+def _view(turn: Turn) -> Widget:
+    if turn.message.role != "user":
+        return _answer(turn)
+    note = say("turn.failed") if turn.status == "failed" else ""
+    return QuestionView(Draft(turn.message.text, turn.message.pictures), note)
