@@ -235,8 +235,10 @@ class Runner:
             token = turn.sampler.next(logits)
             turn.new.append(token)
             turn.clock.first = turn.clock.first or turn.clock.now()
-            yield Delta(turn.text.push(token), (token,))
-            if token in self.model.checkpoint.stop_ids:
+            ended = token in self.model.checkpoint.stop_ids
+            # Some tokenizers would show it (Phi-3's <|end|>); the original cuts the answer there.
+            yield Delta("" if ended else turn.text.push(token), (token,))
+            if ended:
                 return "stop"
             if len(turn.new) == turn.limit:
                 return "length"

@@ -95,8 +95,12 @@ class ByteLevelTokenizer:
                 "It needs vocab.json, merges.txt and tokenizer_config.json as the hub has them.",
             ) from problem
 
-    def encode(self, text: str) -> list[int]:
-        """Return the ids of ``text``, normalised to NFC as Qwen2 does."""
+    def begin(self, text: str, before: str = "") -> list[int]:
+        """Return the ids of ``text`` at the front of a prompt; Qwen2 puts no bos there."""
+        return self.encode(text)
+
+    def encode(self, text: str, after: str = "") -> list[int]:
+        """Return the ids of ``text``, normalised to NFC as Qwen2 does; what stands before it has no say."""
         ids: list[int] = self._bpe.encode(text, add_special_tokens=False).ids
         return ids
 

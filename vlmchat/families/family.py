@@ -99,8 +99,15 @@ class Decoder(Protocol):
 class Tokenizer(Protocol):
     """What the engine needs of a tokenizer; families build it from the checkpoint's own files."""
 
-    def encode(self, text: str) -> list[int]:
-        """Return the ids of plain text; names of control tokens in it stay plain characters."""
+    def begin(self, text: str, before: str = "") -> list[int]:
+        """Return the ids at the front of a prompt: bos where there is one, and the plain ``text`` in front of
+        control token ``before``."""
+
+    def encode(self, text: str, after: str = "") -> list[int]:
+        """Return the ids of plain ``text`` behind control token ``after`` (empty: behind features).
+
+        Names of control tokens in ``text`` stay plain characters.
+        """
 
     def control(self, token: str) -> int:
         """Return the id of control token ``token``."""

@@ -10,13 +10,13 @@ from torch import Tensor
 
 from vlmchat.conversation import Message, Picture, Video
 from vlmchat.errors import VideoError
+from vlmchat.families.assembly import assemble
 from vlmchat.families.bytelevel import ByteLevelTokenizer
-from vlmchat.families.family import Config, PictureInput, Prompt, Slot
+from vlmchat.families.family import Config, PictureInput, Prompt
 from vlmchat.families.internvl2 import processing, prompt, weights
 from vlmchat.families.internvl2.config import InternVL2Config, translate
 from vlmchat.families.internvl2.modeling import InternVL2Network
 from vlmchat.families.mapping import Rule
-from vlmchat.families.pieces import Control, Features, Plain, as_text
 from vlmchat.media.image import load_rgb
 from vlmchat.options import VisionOptions
 
@@ -52,17 +52,7 @@ class InternVL2Checkpoint:
         pieces = prompt.render(
             messages, config.template, config.system_message, [picture.features for picture in pictures]
         )
-        ids: list[int] = []
-        slots: list[Slot] = []
-        for piece in pieces:
-            if isinstance(piece, Plain):
-                ids += self.tokenizer.encode(piece.text)
-            elif isinstance(piece, Control):
-                ids.append(self.tokenizer.control(piece.token))
-            elif isinstance(piece, Features):
-                slots.append(Slot(len(ids), piece.length, piece.picture, piece.offset))
-                ids += [self.tokenizer.control(prompt.IMAGE_CONTEXT)] * piece.length
-        return Prompt(tuple(ids), tuple(slots), pictures, as_text(pieces, prompt.IMAGE_CONTEXT))
+        return assemble(pieces, self.tokenizer, prompt.IMAGE_CONTEXT, pictures)
 
     def pixels(self, picture: PictureInput) -> Tensor:
         """Return the pixels [tiles, 3, side, side] of ``picture``, cut as its ``preprocessing`` says."""
