@@ -34,6 +34,12 @@ def _byte_of_character() -> dict[str, int]:
     return table
 
 
+def bytes_of_token(token: str) -> bytes:
+    """Return the bytes that a token, written in the printable alphabet, stands for."""
+    table = _byte_of_character()
+    return bytes(table[character] for character in token)
+
+
 class ByteLevelDecoder:
     """Joins the bytes of tokens and lets whole characters go as soon as they are complete."""
 
@@ -69,8 +75,7 @@ class ByteLevelTokenizer:
                 pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
             ]
         )
-        table = _byte_of_character()
-        self._pieces = {id_: bytes(table[char] for char in token) for token, id_ in vocabulary.items()}
+        self._pieces = {id_: bytes_of_token(token) for token, id_ in vocabulary.items()}
         for id_, token in added.items():
             self._pieces[id_] = b"" if token.get("special") else token["content"].encode()
         self._controls = {token["content"]: id_ for id_, token in added.items()}
