@@ -16,7 +16,8 @@ from transformers.configuration_utils import PreTrainedConfig
 from vlmchat.errors import CheckpointError
 from vlmchat.families.family import Config
 from vlmchat.families.internvl2.processing import Tiling
-from vlmchat.families.internvl2.prompt import DEFAULT_SYSTEM, TEMPLATES, Template
+from vlmchat.families.internvl2.prompt import DEFAULT_SYSTEM, TEMPLATES
+from vlmchat.families.turns import Template
 
 _DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
 _QWEN2_KEYS = (

@@ -8,8 +8,7 @@ from pathlib import Path
 
 from torch import Tensor
 
-from vlmchat.conversation import Message, Picture, Video
-from vlmchat.errors import VideoError
+from vlmchat.conversation import Message, Picture
 from vlmchat.families.assembly import assemble
 from vlmchat.families.bytelevel import ByteLevelTokenizer
 from vlmchat.families.family import Config, PictureInput, Prompt
@@ -17,6 +16,7 @@ from vlmchat.families.internvl2 import processing, prompt, weights
 from vlmchat.families.internvl2.config import InternVL2Config, translate
 from vlmchat.families.internvl2.modeling import InternVL2Network
 from vlmchat.families.mapping import Rule
+from vlmchat.families.turns import pictures_of
 from vlmchat.media.image import load_rgb
 from vlmchat.options import VisionOptions
 
@@ -62,16 +62,8 @@ class InternVL2Checkpoint:
     def _pictures(self, messages: Sequence[Message], vision: VisionOptions) -> Iterator[PictureInput]:
         """Yield pictures and frames in conversation order; frames are one tile each (model card)."""
         for message in messages:
-            for part in message.parts:
-                if isinstance(part, Picture):
-                    yield self._measured(part, vision.max_tiles or self._config.tiling.max_tiles)
-                elif isinstance(part, Video):
-                    if not part.frames:
-                        raise VideoError(
-                            f"{part.name} cannot be sampled by this version.", "Give the frames as pictures."
-                        )
-                    for frame in part.frames:
-                        yield self._measured(frame, 1)
+            for picture, is_frame in pictures_of(message):
+                yield self._measured(picture, 1 if is_frame else vision.max_tiles or self._config.tiling.max_tiles)
 
     def _measured(self, picture: Picture, max_tiles: int) -> PictureInput:
         tiling = replace(self._config.tiling, max_tiles=max_tiles)
