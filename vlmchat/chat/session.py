@@ -10,10 +10,10 @@ program costs no more than that.
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Generator, Sequence
 from dataclasses import asdict
 from threading import Event as CancelEvent
-from typing import cast
+from typing import TypeAlias, cast
 
 from vlmchat.chat.record import Record
 from vlmchat.chat.tree import Tree, prompt_messages, title_of
@@ -24,6 +24,9 @@ from vlmchat.errors import UsageError
 from vlmchat.options import Sampling, VisionOptions
 from vlmchat.store.chats import ChatStore
 from vlmchat.store.model import Provenance, Turn
+
+Answer: TypeAlias = Generator[AnswerEvent, None, None]
+"""The events of one answer; closing it stops the engine and keeps what came so far."""
 
 
 class Session:
@@ -71,7 +74,7 @@ class Session:
         """The branch in use, oldest first."""
         return self._tree.branch()
 
-    def ask(self, parts: Sequence[Part], cancel: CancelEvent | None = None) -> Iterator[AnswerEvent]:
+    def ask(self, parts: Sequence[Part], cancel: CancelEvent | None = None) -> Answer:
         """Append a user turn of ``parts`` (pictures before the text) and answer it.
 
         Raises:
@@ -80,7 +83,7 @@ class Session:
         question = self._add_question(self._tree.head, parts)
         yield from self._answer(question, cancel)
 
-    def regenerate(self, cancel: CancelEvent | None = None) -> Iterator[AnswerEvent]:
+    def regenerate(self, cancel: CancelEvent | None = None) -> Answer:
         """Answer the last question again, as a new branch beside the present answer.
 
         Raises:
@@ -92,7 +95,7 @@ class Session:
         self._tree.move_head(asked[-1].id)
         yield from self._answer(asked[-1], cancel)
 
-    def resume(self, cancel: CancelEvent | None = None) -> Iterator[AnswerEvent]:
+    def resume(self, cancel: CancelEvent | None = None) -> Answer:
         """Continue a stopped answer where it ended; the turn grows, no new one is made.
 
         Raises:
@@ -106,7 +109,7 @@ class Session:
         else:
             yield from self._answer(last, cancel, grows=last)
 
-    def edit(self, turn_id: str, parts: Sequence[Part], cancel: CancelEvent | None = None) -> Iterator[AnswerEvent]:
+    def edit(self, turn_id: str, parts: Sequence[Part], cancel: CancelEvent | None = None) -> Answer:
         """Ask ``parts`` in place of user turn ``turn_id``, as a new branch from its parent.
 
         Raises:
@@ -159,7 +162,7 @@ class Session:
         frames = tuple(self._store.keep_picture(frame) for frame in part.frames)
         return Video(part.digest, part.name, frames, part.path)
 
-    def _answer(self, last: Turn, cancel: CancelEvent | None, grows: Turn | None = None) -> Iterator[AnswerEvent]:
+    def _answer(self, last: Turn, cancel: CancelEvent | None, grows: Turn | None = None) -> Answer:
         """Run the branch that ends with ``last`` through the engine and keep what comes out.
 
         ``grows`` is the stopped answer that gets longer; without it a new turn follows ``last``.

@@ -43,9 +43,7 @@ class ChatStore:
         self._reader.close()
         self._writer.close()
 
-    def chats(
-        self, query: str = "", limit: int = 50, offset: int = 0, archived: bool = False
-    ) -> list[ChatSummary]:
+    def chats(self, query: str = "", limit: int = 50, offset: int = 0, archived: bool = False) -> list[ChatSummary]:
         """Return one page of chats, the one changed last first.
 
         Args:
@@ -141,8 +139,7 @@ class ChatStore:
                 )
                 _name_pictures(connection, turn_id, message)
             connection.execute(
-                "UPDATE turns SET status = coalesce(?, status), provenance = coalesce(?, provenance) "
-                "WHERE id = ?",
+                "UPDATE turns SET status = coalesce(?, status), provenance = coalesce(?, provenance) WHERE id = ?",
                 (status, codec.encode_provenance(provenance), turn_id),
             )
             _touch(connection, row["chat_id"], None, provenance)
@@ -282,9 +279,7 @@ def _resolve(connection: sqlite3.Connection | None, reference: str) -> str:
     return str(found[0]["id"])
 
 
-def _touch(
-    connection: sqlite3.Connection, chat_id: str, head: str | None, provenance: Provenance | None
-) -> None:
+def _touch(connection: sqlite3.Connection, chat_id: str, head: str | None, provenance: Provenance | None) -> None:
     connection.execute(
         "UPDATE chats SET updated = ?, head = coalesce(?, head), model = coalesce(?, model) WHERE id = ?",
         (time.time(), head, None if provenance is None else provenance.model, chat_id),

@@ -40,9 +40,7 @@ def check(database: Path, pictures: Path) -> Health:
 
 
 def _examine(connection: sqlite3.Connection, database: Path, pictures: Path) -> Health:
-    problems = [
-        f"{database}: {row[0]}." for row in connection.execute("PRAGMA quick_check") if row[0] != "ok"
-    ]
+    problems = [f"{database}: {row[0]}." for row in connection.execute("PRAGMA quick_check") if row[0] != "ok"]
     if connection.execute("PRAGMA foreign_key_check").fetchone() is not None:
         problems.append(f"{database} holds turns without a chat.")
     wanted = {str(row[0]) for row in connection.execute("SELECT DISTINCT digest FROM pictures")}

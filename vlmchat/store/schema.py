@@ -164,9 +164,7 @@ def _statements(script: str) -> Iterator[str]:
 def _typed(problem: sqlite3.Error, path: Path) -> VlmchatError:
     name = str(getattr(problem, "sqlite_errorname", ""))
     if name.startswith(("SQLITE_BUSY", "SQLITE_LOCKED")):
-        return StoreError(
-            f"The chats in {path} are locked by another program.", "Wait for it to finish, or close it."
-        )
+        return StoreError(f"The chats in {path} are locked by another program.", "Wait for it to finish, or close it.")
     if name.startswith(("SQLITE_CORRUPT", "SQLITE_NOTADB")):
         return StoreError(
             f"The chats in {path} are damaged: {problem}.", "Move the file away or restore a backup of it."

@@ -1,0 +1,119 @@
+"""What ``ask`` and ``pipe`` have in common: a model brought up, pictures read, an answer as JSON."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+from vlmchat.chat import opening
+from vlmchat.chat.opening import Target
+from vlmchat.cli.interrupt import interruptible
+from vlmchat.cli.output import Talk
+from vlmchat.conversation import Picture
+from vlmchat.engine.api import Engine
+from vlmchat.engine.events import Finished
+from vlmchat.errors import ImageError
+from vlmchat.media.image import read_picture
+from vlmchat.settings import Settings
+
+DEFAULT_PROMPT = "Describe the picture."
+"""What a picture is asked when nobody asks anything."""
+
+
+@dataclass
+class Opened:
+    """A model that is in memory."""
+
+    engine: Engine
+    target: Target
+    load_s: float
+    """Seconds the load took; counted into the first answer only."""
+
+    @property
+    def revision(self) -> str:
+        """Commit of a hub checkpoint, fingerprint of a local folder."""
+        loaded = self.engine.loaded
+        return self.target.revision or (loaded.fingerprint if loaded else "")
+
+
+@contextmanager
+def opened(settings: Settings, target: Target, talk: Talk) -> Iterator[Opened]:
+    """Load ``target``, with progress on the terminal, and close the engine afterwards.
+
+    Raises:
+        KeyboardInterrupt: Ctrl-C while it was loading.
+        VlmchatError: as :meth:`vlmchat.engine.api.Engine.load`.
+    """
+    engine = opening.create_engine()
+    try:
+        begun = time.monotonic()
+        with interruptible() as cancel:
+            for event in opening.open_model(engine, target, settings.load, cancel):
+                talk.progress(event)
+            if cancel.is_set():
+                raise KeyboardInterrupt
+        talk.clear()
+        yield Opened(engine, target, time.monotonic() - begun)
+    finally:
+        talk.clear()
+        engine.close()
+
+
+def picture_from(source: str) -> Picture:
+    """Read the picture that a user named: a path, or a ``data:`` URL.
+
+    Raises:
+        ImageError: no such file, no picture, or a kind of source this version does not take.
+    """
+    scheme = source[:8].lower()
+    if scheme.startswith(("http://", "https://")):
+        raise ImageError(
+            f"{source} is on the web, and this version fetches nothing.", "Download it, then name the file."
+        )
+    if scheme.startswith("data:"):
+        return read_picture(_data_url(source), "data")
+    if not source or "\0" in source:
+        raise ImageError(f"{source!r} is no path.", "Name a picture file.")
+    return read_picture(Path(source).expanduser())
+
+
+def answer_object(
+    answer_id: object, opened_model: Opened, settings: Settings, finished: Finished, chat_id: str | None
+) -> dict[str, object]:
+    """Return one answer in the form of ``ask --json`` and of a ``pipe`` line (README, "JSON")."""
+    timing = finished.timing
+    if not timing.load_s:
+        timing = replace(timing, load_s=round(opened_model.load_s, 6))
+    return {
+        "id": answer_id,
+        "model": opened_model.target.name,
+        "revision": opened_model.revision,
+        "text": finished.text,
+        "token_ids": list(finished.token_ids),
+        "finish_reason": finished.reason,
+        "usage": asdict(finished.usage),
+        "timing": asdict(timing),
+        "settings": settings_object(settings),
+        "chat_id": chat_id,
+    }
+
+
+def settings_object(settings: Settings) -> Mapping[str, object]:
+    """Return every choice that has a say in an answer, by its long name with underscores."""
+    chosen = {**asdict(settings.load), **asdict(settings.vision), **asdict(settings.sampling)}
+    return {**chosen, "system": settings.system}
+
+
+def _data_url(source: str) -> bytes:
+    head, comma, body = source.partition(",")
+    if not comma or not head.lower().endswith(";base64"):
+        raise ImageError("A data: URL has no ;base64, part.", "Write it as data:image/png;base64,….")
+    try:
+        return base64.b64decode(body, validate=True)
+    except (binascii.Error, ValueError) as problem:
+        raise ImageError("A data: URL holds no valid base64.", "Encode the picture again.") from problem

@@ -1,0 +1,139 @@
+"""``vlmchat chats``: the saved chats, listed, searched, shown, exported and removed."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict
+from datetime import datetime
+from pathlib import Path
+
+import click
+
+from vlmchat.cli.options import examples, shared
+from vlmchat.cli.output import Talk, write, write_json, write_line, write_table
+from vlmchat.errors import ExitCode, InputError
+from vlmchat.settings import Settings
+from vlmchat.store.chats import ChatStore
+from vlmchat.store.export import as_markdown, as_object
+from vlmchat.store.model import ChatSummary
+
+_SHORT_ID = 8
+_TALKING = ("quiet", "verbose")
+
+
+@click.group(
+    invoke_without_command=True,
+    epilog=examples("vlmchat chats", "vlmchat chats search receipt"),
+)
+@click.pass_context
+def command(context: click.Context, /) -> ExitCode:
+    """List, search, show, export and remove saved chats."""
+    if context.invoked_subcommand is None:
+        _list(ChatStore().chats(), as_json=False)
+    return ExitCode.OK
+
+
+@command.command("list", epilog=examples("vlmchat chats list -n 100", "vlmchat chats list --json | jq -r .[].id"))
+@click.option("-n", "--limit", type=click.IntRange(min=1), default=50, show_default=True, help="So many at most.")
+@click.option("--archived", is_flag=True, help="The archived ones in place of the others.")
+@click.option("--json", "as_json", is_flag=True, help="Write a JSON list.")
+@shared(_TALKING)
+def list_chats(settings: Settings, talk: Talk, limit: int, archived: bool, as_json: bool) -> ExitCode:
+    """List the chats, the one changed last first."""
+    del settings, talk
+    _list(ChatStore().chats(limit=limit, archived=archived), as_json)
+    return ExitCode.OK
+
+
+@command.command(epilog=examples("vlmchat chats search receipt total", "vlmchat chats search 红色 --json"))
+@click.argument("words", nargs=-1, required=True)
+@click.option("-n", "--limit", type=click.IntRange(min=1), default=50, show_default=True, help="So many at most.")
+@click.option("--json", "as_json", is_flag=True, help="Write a JSON list.")
+@shared(_TALKING)
+def search(settings: Settings, talk: Talk, words: tuple[str, ...], limit: int, as_json: bool) -> ExitCode:
+    """Find the chats that hold all WORDS in their title or messages."""
+    del settings
+    found = ChatStore().chats(" ".join(words), limit=limit)
+    _list(found, as_json)
+    if not found:
+        talk.note("No chat holds all these words.")
+    return ExitCode.OK
+
+
+@command.command(epilog=examples("vlmchat chats show 3f2a", "vlmchat chats show 3f2a --json | jq .turns[-1]"))
+@click.argument("chat", metavar="ID")
+@click.option("--json", "as_json", is_flag=True, help="Write a JSON object.")
+@shared(_TALKING)
+def show(settings: Settings, talk: Talk, chat: str, as_json: bool) -> ExitCode:
+    """Show one chat; the beginning of its id is enough."""
+    del settings, talk
+    found = ChatStore().chat(chat)
+    if as_json:
+        write_json(as_object(found), indent=2)
+    else:
+        write(as_markdown(found))
+    return ExitCode.OK
+
+
+@command.command(epilog=examples("vlmchat chats export 3f2a > chat.md", "vlmchat chats export 3f2a -o chat.json"))
+@click.argument("chat", metavar="ID")
+@click.option("-o", "--output", type=click.Path(path_type=Path, dir_okay=False), metavar="FILE", help="Write it here.")
+@click.option("--format", "form", type=click.Choice(["md", "json"]), help="Default: by FILE's ending, else md.")
+@shared(_TALKING)
+def export(settings: Settings, talk: Talk, chat: str, output: Path | None, form: str | None) -> ExitCode:
+    """Write one chat as Markdown or JSON; its pictures are named by their files in the store."""
+    del settings, talk
+    found = ChatStore().chat(chat)
+    by_ending = "json" if output is not None and output.suffix == ".json" else "md"
+    if (form or by_ending) == "json":
+        text = json.dumps(as_object(found), ensure_ascii=False, indent=2) + "\n"
+    else:
+        text = as_markdown(found)
+    if output is None:
+        write(text)
+        return ExitCode.OK
+    try:
+        output.write_text(text, encoding="utf-8")
+    except OSError as problem:
+        raise InputError(f"{output} cannot be written: {problem.strerror}.", "Name another file.") from problem
+    return ExitCode.OK
+
+
+@command.command(epilog=examples("vlmchat chats rm 3f2a", "vlmchat chats rm 3f2a 77b0"))
+@click.argument("chats", metavar="ID…", nargs=-1, required=True)
+@shared(_TALKING)
+def rm(settings: Settings, talk: Talk, chats: tuple[str, ...]) -> ExitCode:
+    """Remove chats for good, with the pictures that no other chat shows."""
+    del settings
+    store = ChatStore()
+    for found in [store.chat(chat).summary for chat in chats]:
+        store.erase(found.id)
+        talk.note(f"Removed {found.id} {found.title}")
+    return ExitCode.OK
+
+
+def _list(chats: Sequence[ChatSummary], as_json: bool) -> None:
+    if as_json:
+        write_json([_row_object(chat) for chat in chats], indent=2)
+        return
+    if not chats:
+        return
+    rows = [(chat.id[:_SHORT_ID], _local_time(chat.updated), chat.model, str(chat.turns), chat.title) for chat in chats]
+    write_table(("ID", "CHANGED", "MODEL", "TURNS", "TITLE"), rows, frozenset({3}))
+    for chat in chats:
+        if chat.snippet:
+            write_line(f"{chat.id[:_SHORT_ID]}  {_plain(chat.snippet)}")
+
+
+def _row_object(chat: ChatSummary) -> dict[str, object]:
+    return {**asdict(chat), "snippet": _plain(chat.snippet)}
+
+
+def _plain(snippet: str) -> str:
+    """Take the marks of the matches away."""
+    return snippet.replace("\x02", "").replace("\x03", "")
+
+
+def _local_time(seconds: float) -> str:
+    return datetime.fromtimestamp(seconds).astimezone().strftime("%Y-%m-%d %H:%M")

@@ -1,0 +1,31 @@
+"""Ctrl-C while a model works: the first one asks it to stop, the second one ends the program."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from threading import Event as CancelEvent
+from types import FrameType
+
+
+@contextmanager
+def interruptible() -> Iterator[CancelEvent]:
+    """Yield an event that Ctrl-C sets in place of raising, so that an answer ends in order and is kept.
+
+    A second Ctrl-C raises KeyboardInterrupt. Only for the time of the work: outside of it Ctrl-C has to
+    break a blocking read.
+    """
+    cancel = CancelEvent()
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        del number, frame
+        if cancel.is_set():
+            raise KeyboardInterrupt
+        cancel.set()
+
+    before = signal.signal(signal.SIGINT, stop)
+    try:
+        yield cancel
+    finally:
+        signal.signal(signal.SIGINT, before)

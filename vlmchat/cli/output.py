@@ -1,0 +1,215 @@
+"""stdout is data, stderr is talk: the only module that prints.
+
+Text that vlmchat did not write itself (answers, file names, titles) goes through
+:mod:`vlmchat.plaintext` before it reaches a terminal; what goes into a pipe or a file stays as it is.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import re
+import sys
+import traceback
+import unicodedata
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from vlmchat.engine.events import Delta, Encoding, Event, Finished, Loading, Prefill, Stage
+from vlmchat.plaintext import one_line, printable
+
+_STAGES: dict[Stage, str] = {
+    "libraries": "Starting torch",
+    "config": "Reading the checkpoint",
+    "tokenizer": "Reading the checkpoint",
+    "weights": "Loading the weights",
+    "unpacking": "Unpacking the weights",
+    "audit": "Checking the weights",
+}
+_OBEYED = re.compile("[\x7f-\x9f\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
+"""What JSON leaves as it is and a terminal, or a strict reader, would trip over."""
+
+
+@dataclass
+class Talk:
+    """What a command says beside its data, and how much of it the user wants."""
+
+    quiet: bool = False
+    verbose: bool = False
+    given: dict[str, object] = field(default_factory=dict)
+    """Shared options that were typed, by key."""
+    config: Path | None = None
+    """``--config``, when it was typed."""
+    _line: bool = False
+    """Whether a line of progress stands on the terminal."""
+
+    def note(self, text: str) -> None:
+        """Say something that is nice to know; only to a person at a terminal."""
+        if not self.quiet and _is_terminal(sys.stderr):
+            self._print(text)
+
+    def warn(self, text: str) -> None:
+        """Say something that a script's log should hold too."""
+        if not self.quiet:
+            self._print(text)
+
+    def error(self, message: str, hint: str = "") -> None:
+        """Say what went wrong and what to do; with ``verbose`` also where, if an error is being handled."""
+        if self.verbose and sys.exc_info()[0] is not None:
+            self._print(traceback.format_exc().rstrip())
+        self._print(one_line(message))
+        if hint:
+            self._print(f"hint: {one_line(hint)}")
+
+    def progress(self, event: Event) -> None:
+        """Show how far a load or an answer is, in one line that goes away by itself."""
+        if self.quiet or not _is_terminal(sys.stderr):
+            return
+        text = _progress_text(event)
+        if text:
+            sys.stderr.write(f"\r\x1b[K{text}")
+            sys.stderr.flush()
+            self._line = True
+        else:
+            self.clear()
+
+    def clear(self) -> None:
+        """Take the line of progress away."""
+        if self._line:
+            sys.stderr.write("\r\x1b[K")
+            sys.stderr.flush()
+            self._line = False
+
+    def _print(self, text: str) -> None:
+        self.clear()
+        sys.stderr.write(printable(text) + "\n")
+        sys.stderr.flush()
+
+
+class AnswerWriter:
+    """Writes an answer to stdout as it comes, and in the end exactly what it is in one piece.
+
+    Blanks before the first word and after the last are held back: engines strip them from the whole
+    answer, so a stream reads the same as ``--no-stream``.
+    """
+
+    def __init__(self) -> None:
+        self._held = ""
+        self._began = False
+
+    def add(self, text: str) -> None:
+        """Write as much of the next piece as is certain, and flush."""
+        fresh = self._held + text if self._began else (self._held + text).lstrip()
+        certain = fresh.rstrip()
+        self._held = fresh[len(certain) :]
+        if certain:
+            self._began = True
+            write(certain)
+
+    def end(self) -> None:
+        """Finish the line."""
+        if self._began:
+            write("\n")
+
+
+def prepare_streams() -> None:
+    """Make both streams speak UTF-8 whatever the locale says; halves of characters become JSON's escapes."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(encoding="utf-8", errors="backslashreplace")
+
+
+def write(text: str) -> None:
+    """Write to stdout and flush; to a terminal only what it would not obey.
+
+    Raises:
+        BrokenPipeError: nobody reads stdout any more, or it was never open.
+    """
+    if sys.stdout is None:
+        raise BrokenPipeError
+    sys.stdout.write(printable(text) if _is_terminal(sys.stdout) else text)
+    sys.stdout.flush()
+
+
+def write_line(text: str) -> None:
+    """Write one line to stdout, as :func:`write` does."""
+    write(text + "\n")
+
+
+def write_json(value: object, indent: int | None = None) -> None:
+    """Write ``value`` as JSON, letters as they are, on one line unless ``indent`` is given."""
+    text = json.dumps(value, ensure_ascii=False, indent=indent)
+    write_line(_OBEYED.sub(lambda hit: f"\\u{ord(hit.group()):04x}", text))
+
+
+def write_table(headers: Sequence[str], rows: Iterable[Sequence[str]], right: frozenset[int] = frozenset()) -> None:
+    """Write rows under headers: a table on a terminal, aligned columns everywhere else.
+
+    Args:
+        headers: names of the columns.
+        rows: texts; of any origin.
+        right: columns to align to the right.
+    """
+    cells = [[one_line(cell) for cell in row] for row in rows]
+    if sys.stdout is not None and _is_terminal(sys.stdout):
+        _draw_table(headers, cells, right)
+        return
+    widths = [max(map(_width, column)) for column in zip(headers, *cells, strict=True)]
+    for row in ([*headers], *cells):
+        padded = (_pad(cell, widths[at], at in right) for at, cell in enumerate(row))
+        write_line("  ".join(padded).rstrip())
+
+
+def size_text(count: int | None) -> str:
+    """Return a number of bytes in decimal units as hubs show them: ``1.9 GB``; a dash for None."""
+    if count is None:
+        return "-"
+    amount, unit = float(count), "B"
+    for larger in ("kB", "MB", "GB", "TB"):
+        if amount < 1000:
+            break
+        amount, unit = amount / 1000, larger
+    return f"{amount:.0f} {unit}" if amount >= 100 or unit == "B" else f"{amount:.1f} {unit}"
+
+
+def _progress_text(event: Event) -> str:
+    match event:
+        case Loading(stage="weights", done=done, total=total) if total:
+            return f"Loading the weights: {size_text(done)} of {size_text(total)}"
+        case Loading(stage=stage):
+            return _STAGES.get(stage, "")
+        case Encoding():
+            return f"Looking at picture {event.picture} of {event.pictures}: tile {event.tile} of {event.tiles}"
+        case Prefill(done=done, total=total) if done < total:
+            return f"Reading the prompt: {done} of {total} tokens"
+        case Prefill() | Delta() | Finished():
+            return ""
+
+
+def _is_terminal(stream: object) -> bool:
+    return isinstance(stream, io.TextIOBase) and not stream.closed and stream.isatty()
+
+
+def _draw_table(headers: Sequence[str], rows: Sequence[Sequence[str]], right: frozenset[int]) -> None:
+    # Late: rich costs 50 CPU-milliseconds, and only a terminal needs it.
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=None, header_style="bold", pad_edge=False)
+    for at, header in enumerate(headers):
+        table.add_column(header, justify="right" if at in right else "left", no_wrap=at == 0)
+    for row in rows:
+        table.add_row(*(Text(cell) for cell in row))
+    Console().print(table)
+
+
+def _width(text: str) -> int:
+    """Columns a text takes: a Chinese character takes two."""
+    return sum(2 if unicodedata.east_asian_width(char) in "WF" else 1 for char in text)
+
+
+def _pad(text: str, width: int, right: bool) -> str:
+    blanks = " " * (width - _width(text))
+    return blanks + text if right else text + blanks
