@@ -19,6 +19,8 @@ from vlmchat.options import Sampling, VisionOptions
 
 REFERENCE = Path(__file__).parent / "reference"
 QWEN2 = REFERENCE / "internvl2" / "qwen2-vit300m"
+INTERNVL2 = sorted(path.parent for path in (REFERENCE / "internvl2").glob("*/cases.json"))
+"""One folder per language model, vision tower and weights format of the family."""
 
 
 @dataclass(frozen=True)
@@ -62,13 +64,17 @@ def _parts(question: str, pictures: list[Picture]) -> Iterator[Part]:
     yield Text(text)
 
 
-@lru_cache(maxsize=4)
+@lru_cache
 def _tensors(folder: Path) -> dict[str, Tensor]:
     tensors: dict[str, Tensor] = load_file(folder / "expected.safetensors")
     return tensors
 
 
-def internvl2_cases(folder: Path = QWEN2) -> list[Case]:
-    """Return all cases of one InternVL2 fixture."""
+def internvl2_cases(*folders: Path) -> list[Case]:
+    """Return all cases of these InternVL2 fixtures; of the Qwen2 one when none is named."""
+    return [case for folder in folders or (QWEN2,) for case in _cases(folder)]
+
+
+def _cases(folder: Path) -> list[Case]:
     about = json.loads((folder / "cases.json").read_text(encoding="utf-8"))
     return [Case(folder, case) for case in about["cases"]]

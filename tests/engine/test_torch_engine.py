@@ -103,9 +103,14 @@ def test_measure_says_what_generate_uses(engine: TorchEngine, picture: Picture) 
 def last_logits(runner: Runner, request: Request) -> torch.Tensor:
     """Return the logits behind the whole prompt of ``request``, through whatever the caches hold."""
     seen: list[torch.Tensor] = []
-    forward = runner.model.network.forward
+    compute = runner.model.network.logits
+
+    def spy(hidden: torch.Tensor) -> torch.Tensor:
+        seen.append(compute(hidden))
+        return seen[-1]
+
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(runner.model.network, "forward", lambda *a: seen.append(forward(*a)) or seen[-1])  # type: ignore[func-returns-value]
+        patch.setattr(runner.model.network, "logits", spy)
         for _ in runner.answer(replace(request, sampling=Sampling(max_new_tokens=1)), lambda: False):
             pass
     return seen[-1]
@@ -258,7 +263,7 @@ def test_out_of_memory_is_typed_and_the_model_lives(engine: TorchEngine, monkeyp
         raise torch.OutOfMemoryError("CUDA out of memory")
 
     with monkeypatch.context() as patch:
-        patch.setattr(network, "forward", full)
+        patch.setattr(network, "hidden_states", full)
         with pytest.raises(OutOfMemory, match="answering"):
             ask(engine, user("Hello"))
     assert engine.loaded is not None
@@ -269,7 +274,7 @@ def test_a_real_allocation_failure_is_recognised(engine: TorchEngine, monkeypatc
     def huge(*_: object) -> torch.Tensor:
         return torch.empty(1 << 50)
 
-    monkeypatch.setattr(engine.runner.model.network, "forward", huge)
+    monkeypatch.setattr(engine.runner.model.network, "hidden_states", huge)
     with pytest.raises(OutOfMemory):
         ask(engine, user("Hello"))
 

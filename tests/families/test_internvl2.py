@@ -1,9 +1,11 @@
-"""InternVL2 on the native classes against the numbers of the original code (fixture qwen2-vit300m)."""
+"""InternVL2 on the native classes against the numbers of the original code, every layout of the family."""
 
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Iterator
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -13,35 +15,49 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from tests.reference_cases import QWEN2, REFERENCE, Case, internvl2_cases
+from tests.reference_cases import INTERNVL2, QWEN2, REFERENCE, Case, internvl2_cases
 from vlmchat.conversation import Message, Text, assistant, system, user
 from vlmchat.engine.generate import Runner
+from vlmchat.engine.kv import SequenceCache
 from vlmchat.engine.loader import load_now
 from vlmchat.errors import CheckpointError, VideoError
 from vlmchat.families.internvl2 import processing
+from vlmchat.families.internvl2.config import translate
+from vlmchat.families.internvl2.modeling import InternVL2Network
 from vlmchat.families.internvl2.processing import Tiling, choose_grid, cut_tiles
+from vlmchat.families.internvl2.weights import PROJECTOR_RULES, VISION_RULES
+from vlmchat.families.mapping import plan
 from vlmchat.families.registry import open_checkpoint
 from vlmchat.media.image import load_rgb, read_picture
-from vlmchat.options import VisionOptions
+from vlmchat.options import LoadOptions, VisionOptions
 
-CASES = internvl2_cases()
+CASES = internvl2_cases(*INTERNVL2)
+WIDE = next(case for case in CASES if case.folder == QWEN2 and case.name == "wide_thumb")
 TOLERANCE = 1e-4
 """On fp32 logits; a wrong norm epsilon moves them by 3e-4 (facts §4)."""
 
 
-@pytest.fixture(scope="module")
-def runner() -> Runner:
-    return Runner(load_now(QWEN2 / "checkpoint"))
+@lru_cache
+def loaded(folder: Path) -> Runner:
+    """Return a checkpoint in float32, the dtype of the golden numbers."""
+    return Runner(load_now(folder / "checkpoint", LoadOptions(dtype="float32")))
+
+
+@pytest.fixture
+def runner(case: Case) -> Runner:
+    runner = loaded(case.folder)
+    runner.forget()
+    return runner
 
 
 def by_name(case: Case) -> str:
-    return case.name
+    return f"{case.folder.name}-{case.name}"
 
 
 @pytest.mark.parametrize("case", CASES, ids=by_name)
 def test_prompt_and_ids_are_exact(case: Case) -> None:
     request = case.request()
-    prompt = open_checkpoint(QWEN2 / "checkpoint").layout(request.messages, request.vision)
+    prompt = open_checkpoint(case.folder / "checkpoint").layout(request.messages, request.vision)
     assert prompt.text == case.about["prompt"]
     assert list(prompt.ids) == case.tensor("input_ids").flatten().tolist()
     assert [picture.tiles for picture in prompt.pictures] == case.about["num_patches_list"]
@@ -76,10 +92,8 @@ def prefill_logits(runner: Runner, case: Case) -> Tensor:
             number: network.encode(runner.model.checkpoint.pixels(picture)).flatten(0, 1)
             for number, picture in enumerate(prompt.pictures)
         }
-        span = runner._span(prompt, features, 0, len(prompt.ids))
-        hidden = network.module.model.language_model(inputs_embeds=span.embeddings).last_hidden_state  # type: ignore[union-attr,operator]
-        logits: Tensor = network.module.lm_head(hidden)[0]  # type: ignore[operator]
-    return logits
+        span = runner.span(prompt, features, 0, len(prompt.ids))
+        return network.logits(network.hidden_states(span, SequenceCache(network.decoder_layers()).native))[0]
 
 
 @pytest.mark.parametrize("case", CASES, ids=by_name)
@@ -94,14 +108,13 @@ def test_prefill_logits(case: Case, runner: Runner) -> None:
 def test_step_logits_through_the_kv_cache(case: Case, runner: Runner, monkeypatch: pytest.MonkeyPatch) -> None:
     """Every step's logits, computed token by token behind the cache as an answer is."""
     seen: list[Tensor] = []
-    forward = runner.model.network.forward
+    compute = runner.model.network.logits
 
-    def spy(*args: object) -> Tensor:
-        seen.append(forward(*args))  # type: ignore[arg-type]
+    def spy(hidden: Tensor) -> Tensor:
+        seen.append(compute(hidden))
         return seen[-1]
 
-    monkeypatch.setattr(runner.model.network, "forward", spy)
-    runner.forget()
+    monkeypatch.setattr(runner.model.network, "logits", spy)
     for _ in runner.answer(case.request(), lambda: False):
         pass
     expected = case.tensor("step_logits")
@@ -112,7 +125,6 @@ def test_step_logits_through_the_kv_cache(case: Case, runner: Runner, monkeypatc
 
 @pytest.mark.parametrize("case", CASES, ids=by_name)
 def test_greedy_tokens_and_text(case: Case, runner: Runner) -> None:
-    runner.forget()
     *_, finished = runner.answer(case.request(), lambda: False)
     assert list(finished.token_ids) == case.about["greedy_tokens"]  # type: ignore[union-attr]
     assert finished.text == case.about["response"]  # type: ignore[union-attr]
@@ -133,12 +145,12 @@ def test_the_fixture_bites(mutation: str) -> None:
     runner = Runner(load_now(QWEN2 / "checkpoint"))
     with torch.no_grad():
         MUTATIONS[mutation](runner.model.network.module)
-    case = next(case for case in CASES if case.name == "wide_thumb")
+    case = WIDE
     assert (prefill_logits(runner, case) - case.tensor("prefill_logits")).abs().max() > TOLERANCE
 
 
-def test_tile_order_bites(runner: Runner) -> None:
-    case = next(case for case in CASES if case.name == "wide_thumb")
+def test_tile_order_bites() -> None:
+    case, runner = WIDE, loaded(QWEN2)
     prompt = runner.model.checkpoint.layout(case.request().messages, case.request().vision)
     with torch.inference_mode():
         flipped = runner.model.network.encode(runner.model.checkpoint.pixels(prompt.pictures[0]).flip(0))
@@ -159,23 +171,24 @@ def test_grids_at_the_real_tile_size() -> None:
     assert not wrong
 
 
-def encode_with_controls(text: str) -> list[int]:
+def encode_with_controls(tokenizer: Any, text: str) -> list[int]:
     """Tokenize as the original does, control tokens in the text included."""
-    import re
-
-    tokenizer = open_checkpoint(QWEN2 / "checkpoint").tokenizer
-    names = sorted(tokenizer._controls, key=len, reverse=True)  # type: ignore[attr-defined]
-    ids: list[int] = []
-    for stretch in re.split("(" + "|".join(map(re.escape, names)) + ")", text):
-        ids += [tokenizer.control(stretch)] if stretch in names else tokenizer.encode(stretch)
+    names = sorted((name for name in tokenizer._controls if not name.startswith("<0x")), key=len, reverse=True)
+    stretches = re.split("(" + "|".join(map(re.escape, names)) + ")", text)
+    ids: list[int] = tokenizer.begin(stretches[0], stretches[1] if len(stretches) > 1 else "")
+    for token, behind in zip(stretches[1::2], stretches[2::2], strict=True):
+        ids += [tokenizer.control(token), *tokenizer.encode(behind, token)]
     return ids
 
 
-def test_tokenizer_equals_the_original() -> None:
-    cases = json.loads((QWEN2 / "tokenizer_cases.json").read_text(encoding="utf-8"))
-    tokenizer = open_checkpoint(QWEN2 / "checkpoint").tokenizer
+@pytest.mark.parametrize(
+    "folder", [folder for folder in INTERNVL2 if (folder / "tokenizer_cases.json").exists()], ids=lambda path: path.name
+)
+def test_tokenizer_equals_the_original(folder: Path) -> None:
+    cases = json.loads((folder / "tokenizer_cases.json").read_text(encoding="utf-8"))
+    tokenizer = open_checkpoint(folder / "checkpoint").tokenizer
     for case in cases if isinstance(cases, list) else cases["cases"]:
-        assert encode_with_controls(case["text"]) == case["ids"], case["text"]
+        assert encode_with_controls(tokenizer, case["text"]) == case["ids"], case["text"]
         decoder = tokenizer.decoder()
         assert "".join(map(decoder.push, case["ids"])) + decoder.finish() == case["decoded"], case["text"]
 
@@ -223,7 +236,7 @@ def test_a_video_file_is_refused_until_it_can_be_sampled(tmp_path: Path) -> None
         ("ps_version", "v1", "ps_version"),
         ("select_layer", -4, "select_layer"),
         ("template", "vicuna", "vicuna"),
-        ("vision_config", None, "wrong kind"),
+        ("vision_config", None, "cannot be used"),
         ("llm_config", {"architectures": ["MambaForCausalLM"]}, "MambaForCausalLM"),
     ],
 )
@@ -233,3 +246,122 @@ def test_a_config_without_native_code_is_refused_by_name(tmp_path: Path, key: st
     (tmp_path / "config.json").write_text(json.dumps(config))
     with pytest.raises(CheckpointError, match=named):
         open_checkpoint(tmp_path)
+
+
+REAL = {
+    # repo: (vision, language model, hidden, layers, heads, kv heads, inner, vocabulary, billions) - facts §1.
+    "1B": ("300M", "Qwen2ForCausalLM", 896, 24, 14, 2, 4864, 151655, 0.94),
+    "2B": ("300M", "InternLM2ForCausalLM", 2048, 24, 16, 8, 8192, 92553, 2.21),
+    "4B": ("300M", "Phi3ForCausalLM", 3072, 32, 32, 32, 8192, 32020, 4.15),
+    "8B": ("300M", "InternLM2ForCausalLM", 4096, 32, 32, 8, 14336, 92553, 8.08),
+    "26B": ("6B", "InternLM2ForCausalLM", 6144, 48, 48, 8, 16384, 92553, 25.5),
+    "40B": ("6B", "LlamaForCausalLM", 7168, 60, 56, 8, 20480, 64009, 40.1),
+    "76B": ("6B", "LlamaForCausalLM", 8192, 80, 64, 8, 28672, 128265, 76.3),
+}
+TOWERS = {
+    "300M": {"hidden_size": 1024, "num_hidden_layers": 24, "num_attention_heads": 16, "intermediate_size": 4096},
+    "6B": {"hidden_size": 3200, "num_hidden_layers": 45, "num_attention_heads": 25, "intermediate_size": 12800},
+}
+FIXTURE_OF = {  # whose config.json has the same keys: architecture and tower
+    ("Qwen2ForCausalLM", "300M"): "qwen2-vit300m",
+    ("InternLM2ForCausalLM", "300M"): "internlm2-vit300m",
+    ("InternLM2ForCausalLM", "6B"): "internlm2-vit6b",
+    ("Phi3ForCausalLM", "300M"): "phi3-vit300m",
+    ("LlamaForCausalLM", "6B"): "llama3-vit6b",
+}
+
+
+def real_config(size: str) -> dict[str, Any]:
+    """Return the config.json of a real repository, from the figures of the facts."""
+    tower, architecture, hidden, layers, heads, kv_heads, inner, vocabulary, _ = REAL[size]
+    fixture = REFERENCE / "internvl2" / FIXTURE_OF[architecture, tower] / "checkpoint/config.json"
+    config: dict[str, Any] = json.loads(fixture.read_text())
+    config["force_image_size"] = config["vision_config"]["image_size"] = 448
+    config["vision_config"] |= TOWERS[tower]
+    config["llm_config"] |= {
+        "hidden_size": hidden, "num_hidden_layers": layers, "num_attention_heads": heads,
+        "num_key_value_heads": kv_heads, "intermediate_size": inner, "vocab_size": vocabulary,
+        "max_position_embeddings": 32768,
+    }  # fmt: skip
+    if architecture == "Phi3ForCausalLM":
+        factors = [1.0 + step / 10 for step in range(48)]
+        config["llm_config"]["rope_scaling"] |= {"short_factor": factors, "long_factor": factors}
+        config["llm_config"] |= {"max_position_embeddings": 131072, "original_max_position_embeddings": 4096}
+    return config
+
+
+def original_shapes(size: str) -> dict[str, torch.Size]:
+    """Return every tensor a real repository stores, written down from facts §2, not from the rules."""
+    tower, architecture, hidden, layers, heads, kv_heads, inner, vocabulary, _ = REAL[size]
+    width, blocks, vit_inner = (TOWERS[tower][key] for key in ("hidden_size", "num_hidden_layers", "intermediate_size"))
+    shapes: dict[str, tuple[int, ...]] = {
+        "vision_model.embeddings.class_embedding": (1, 1, width),
+        "vision_model.embeddings.position_embedding": (1, 1025, width),
+        "vision_model.embeddings.patch_embedding.weight": (width, 3, 14, 14),
+        "vision_model.embeddings.patch_embedding.bias": (width,),
+        "mlp1.0.weight": (4 * width,), "mlp1.0.bias": (4 * width,),
+        "mlp1.1.weight": (hidden, 4 * width), "mlp1.1.bias": (hidden,),
+        "mlp1.3.weight": (hidden, hidden), "mlp1.3.bias": (hidden,),
+    }  # fmt: skip
+    for block in range(blocks):
+        at = f"vision_model.encoder.layers.{block}."
+        shapes |= {
+            at + "ls1": (width,), at + "ls2": (width,), at + "norm1.weight": (width,), at + "norm2.weight": (width,),
+            at + "attn.qkv.weight": (3 * width, width), at + "attn.proj.weight": (width, width),
+            at + "attn.proj.bias": (width,), at + "mlp.fc1.weight": (vit_inner, width),
+            at + "mlp.fc1.bias": (vit_inner,), at + "mlp.fc2.weight": (width, vit_inner), at + "mlp.fc2.bias": (width,),
+        }  # fmt: skip
+        if tower == "300M":
+            shapes |= {at + name + ".bias": (width,) for name in ("norm1", "norm2")}
+            shapes[at + "attn.qkv.bias"] = (3 * width,)
+        else:
+            shapes |= {at + f"attn.{name}_norm.weight": (width,) for name in "qk"}
+    head = hidden // heads
+    fused = (heads + 2 * kv_heads) * head
+    root = "language_model.model."
+    internlm2 = architecture == "InternLM2ForCausalLM"
+    shapes[root + ("tok_embeddings.weight" if internlm2 else "embed_tokens.weight")] = (vocabulary, hidden)
+    shapes["language_model." + ("output.weight" if internlm2 else "lm_head.weight")] = (vocabulary, hidden)
+    shapes[root + "norm.weight"] = (hidden,)
+    for layer in range(layers):
+        at = f"{root}layers.{layer}."
+        if internlm2:
+            shapes |= {
+                at + "attention.wqkv.weight": (fused, hidden), at + "attention.wo.weight": (hidden, hidden),
+                at + "feed_forward.w1.weight": (inner, hidden), at + "feed_forward.w3.weight": (inner, hidden),
+                at + "feed_forward.w2.weight": (hidden, inner), at + "attention_norm.weight": (hidden,),
+                at + "ffn_norm.weight": (hidden,),
+            }  # fmt: skip
+            continue
+        shapes |= {
+            at + "input_layernorm.weight": (hidden,), at + "post_attention_layernorm.weight": (hidden,),
+            at + "self_attn.o_proj.weight": (hidden, hidden), at + "mlp.down_proj.weight": (hidden, inner),
+        }  # fmt: skip
+        if architecture == "Phi3ForCausalLM":
+            shapes |= {
+                at + "self_attn.qkv_proj.weight": (fused, hidden),
+                at + "mlp.gate_up_proj.weight": (2 * inner, hidden),
+            }
+            continue
+        shapes |= {at + f"mlp.{name}_proj.weight": (inner, hidden) for name in ("gate", "up")}
+        for name, rows in (("q", heads * head), ("k", kv_heads * head), ("v", kv_heads * head)):
+            shapes[at + f"self_attn.{name}_proj.weight"] = (rows, hidden)
+            if architecture == "Qwen2ForCausalLM":
+                shapes[at + f"self_attn.{name}_proj.bias"] = (rows,)
+    return {name: torch.Size(shape) for name, shape in shapes.items()}
+
+
+@pytest.mark.parametrize("size", REAL)
+def test_real_geometry(size: str) -> None:
+    """Every size is built on the meta device; the rules place every stored tensor, none is left over."""
+    config = translate(real_config(size))
+    module = InternVL2Network(config.native).module
+    stored = original_shapes(size)
+    wanted = {name: tensor.shape for name, tensor in module.state_dict().items()}
+    placements = plan(stored, (*VISION_RULES, *PROJECTOR_RULES, *config.language.rules), wanted)
+    assert len(placements) == len(stored)
+    parameters = sum(shape.numel() for shape in stored.values())
+    assert parameters == sum(parameter.numel() for parameter in module.parameters())
+    assert parameters / 1e9 == pytest.approx(REAL[size][-1], abs=0.06)
+    assert config.tokens_per_tile == 256
+    assert all(parameter.is_meta for parameter in module.parameters())

@@ -51,7 +51,7 @@ def offer(spec: ModelSpec, hub: Hub = "auto", revision: str = "") -> Offer:
         local = inspect(demo_folder(), "package")
     else:
         local = look(spec.huggingface, spec.modelscope, hub, revision)
-    return Offer(spec, local, can_run(spec.loader, spec.format, spec.language_model))
+    return Offer(spec, local, can_run(spec.loader, spec.format))
 
 
 def demo_folder() -> Path:

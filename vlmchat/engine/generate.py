@@ -206,11 +206,11 @@ class Runner:
             if turn.stopped():
                 return None
             end = min(start + chunk, total)
-            logits = self._forward(self._span(turn.prompt, features, start, end), marks[start:end])
+            logits = self._forward(self.span(turn.prompt, features, start, end), marks[start:end])
             yield Prefill(end, total, cached)
         return logits
 
-    def _span(self, prompt: Prompt, features: dict[int, Tensor], start: int, end: int) -> Span:
+    def span(self, prompt: Prompt, features: dict[int, Tensor], start: int, end: int) -> Span:
         """Embed positions ``start`` to ``end``, features in their slots."""
         device = self.model.device
         embeddings = self.model.network.embed(torch.tensor([prompt.ids[start:end]], device=device)).clone()
@@ -221,13 +221,13 @@ class Runner:
                 embeddings[0, low - start : high - start] = features[slot.picture][first : first + high - low]
         positions = prompt.positions[start:end] if prompt.positions is not None else range(start, end)
         experts = None if prompt.experts is None else torch.tensor([prompt.experts[start:end]], device=device)
-        return Span(embeddings, torch.tensor([list(positions)], device=device), experts)
+        return Span(embeddings, torch.tensor([list(positions)], device=device), len(prompt.ids), experts)
 
     def _forward(self, span: Span, marks: Sequence[Hashable]) -> Tensor:
-        logits = self.model.network.forward(span, self.sequence.native)
+        hidden = self.model.network.hidden_states(span, self.sequence.native)
         self.sequence.note(marks)
         self.forward_tokens += len(marks)
-        return logits
+        return self.model.network.logits(hidden[:, -1])
 
     def _decode(self, turn: _Turn, logits: Tensor) -> Generator[AnswerEvent, None, FinishReason]:
         """Generate until a stop id, the limit, or a stop from outside; returns the reason."""
@@ -252,7 +252,8 @@ class Runner:
         position = last + len(turn.new)
         experts = None if prompt.experts is None else torch.zeros(1, 1, dtype=torch.bool, device=device)
         embeddings = self.model.network.embed(torch.tensor([[token]], device=device))
-        span = Span(embeddings, torch.tensor([[position]], device=device), experts)
+        total = len(prompt.ids) + len(turn.new)
+        span = Span(embeddings, torch.tensor([[position]], device=device), total, experts)
         return self._forward(span, [mark_of_token(token, position, prompt)])
 
     def _remember(self, turn: _Turn) -> None:

@@ -123,7 +123,7 @@ def marks_of(prompt: Prompt) -> list[Hashable]:
     """Return an identity for every position of ``prompt``: equal marks mean equal keys and values.
 
     A text position is its token id, a feature position the picture's key and the feature's number;
-    rotary position and expert branch are added where the family sets them.
+    rotary position, expert branch and rotary table are added where the family sets them.
     """
     marks: list[Hashable] = list(prompt.ids)
     for slot in prompt.slots:
@@ -134,6 +134,8 @@ def marks_of(prompt: Prompt) -> list[Hashable]:
         marks = list(zip(marks, prompt.positions, strict=True))
     if prompt.experts is not None:
         marks = list(zip(marks, prompt.experts, strict=True))
+    if prompt.regime is not None:
+        marks = [(mark, prompt.regime) for mark in marks]
     return marks
 
 
@@ -144,4 +146,4 @@ def mark_of_token(token: int, position: int, prompt: Prompt) -> Hashable:
         mark = (mark, position)
     if prompt.experts is not None:
         mark = (mark, False)
-    return mark
+    return mark if prompt.regime is None else (mark, prompt.regime)

@@ -50,10 +50,10 @@ def load(folder: Path, options: LoadOptions, stopped: Callable[[], bool]) -> Gen
     yield Loading("config")
     checkpoint = open_checkpoint(folder)
     device = choose_device(options.device)
-    dtype = choose_dtype(options, checkpoint.dtype, device)
     network = checkpoint.build()
     shards = {shard.path: shard for shard in open_shards(folder)}
     stored = stored_tensors(list(shards.values()))
+    dtype = choose_dtype(options, checkpoint.dtype or _prevailing_dtype(stored), device)
     placements = plan(
         {name: entry.shape for name, entry in stored.items()}, checkpoint.rules(), _wanted(network.module)
     )
@@ -73,6 +73,7 @@ def load(folder: Path, options: LoadOptions, stopped: Callable[[], bool]) -> Gen
         if since >= PROGRESS_BYTES or done == total:
             since = 0
             yield Loading("weights", done, total, order.index(entry.file) + 1, len(order))
+    _check_packed(network.module)
     if device.type == "cpu":
         yield from _unpack(network.module, dtype, total)
     yield Loading("audit")
@@ -90,6 +91,22 @@ def _check_dtypes(placements: list[Placement], stored: dict[str, Stored]) -> Non
                 f"{placement.source} is stored as {str(entry.dtype).removeprefix('torch.')}, not as floating point.",
                 "Fetch the checkpoint again.",
             )
+
+
+def _prevailing_dtype(stored: dict[str, Stored]) -> torch.dtype:
+    """Return the floating dtype that most bytes of the files have."""
+    held: dict[torch.dtype, int] = {}
+    for entry in stored.values():
+        if entry.dtype.is_floating_point:
+            held[entry.dtype] = held.get(entry.dtype, 0) + entry.bytes
+    return max(held, key=lambda dtype: held[dtype], default=torch.float32)
+
+
+def _check_packed(module: nn.Module) -> None:
+    """Refuse packed layers whose own description does not fit them."""
+    for name, layer in module.named_modules():
+        if isinstance(layer, PackedLinear) and (flaw := layer.flaw()):
+            raise CheckpointError(f"The packed layer {name} cannot be used: {flaw}.", "Fetch the checkpoint again.")
 
 
 def _wanted(module: nn.Module) -> dict[str, torch.Size]:

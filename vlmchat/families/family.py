@@ -7,7 +7,7 @@ the layout of a conversation, and the pixels of a picture. Nothing in a folder i
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol, TypeAlias
@@ -66,6 +66,8 @@ class Prompt:
     """Rotary positions where they are not 0, 1, 2, … (CogVLM2: the patches of a picture share one)."""
     experts: tuple[bool, ...] | None = None
     """Positions of the vision expert branch (CogVLM2); None where there is only one branch."""
+    regime: Hashable = None
+    """Which rotary table the prompt is computed with, where that depends on its length."""
 
     @property
     def image_tokens(self) -> int:
@@ -83,6 +85,8 @@ class Span:
 
     embeddings: Tensor
     positions: Tensor
+    total: int
+    """Length of the whole sequence this span belongs to, as if it were computed in one call."""
     experts: Tensor | None = None
 
 
@@ -100,8 +104,7 @@ class Tokenizer(Protocol):
     """What the engine needs of a tokenizer; families build it from the checkpoint's own files."""
 
     def begin(self, text: str, before: str = "") -> list[int]:
-        """Return the ids at the front of a prompt: bos where there is one, and the plain ``text`` in front of
-        control token ``before``."""
+        """Return the ids at the front of a prompt: bos if there is one, and ``text`` in front of token ``before``."""
 
     def encode(self, text: str, after: str = "") -> list[int]:
         """Return the ids of plain ``text`` behind control token ``after`` (empty: behind features).
@@ -128,8 +131,11 @@ class Network(Protocol):
     def embed(self, ids: Tensor) -> Tensor:
         """Return token embeddings [1, length, hidden] of ``ids`` [1, length]."""
 
-    def forward(self, span: Span, cache: Cache) -> Tensor:
-        """Run ``span`` behind what ``cache`` holds and return the last position's logits [1, vocab], float32."""
+    def hidden_states(self, span: Span, cache: Cache) -> Tensor:
+        """Run ``span`` behind what ``cache`` holds; return the last hidden states [1, length, hidden]."""
+
+    def logits(self, hidden: Tensor) -> Tensor:
+        """Return float32 logits [.., vocab] of hidden states [.., hidden]."""
 
     def decoder_layers(self) -> int:
         """Return how many layers the cache has to hold."""
@@ -140,8 +146,9 @@ class Checkpoint(Protocol):
 
     family: str
     folder: Path
-    dtype: torch.dtype
-    """The dtype its tensors are stored in (``torch_dtype`` of config.json)."""
+    dtype: torch.dtype | None
+    """The dtype of its tensors by ``torch_dtype`` of config.json; None where that does not say, then the
+    files decide."""
     context_tokens: int
     kv_elements_per_token: int
     """Numbers the KV cache holds per token: layers x 2 x kv heads x head size."""

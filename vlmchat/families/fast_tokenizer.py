@@ -59,7 +59,7 @@ class FastTokenizer:
         self._file = file
         self._file.encode_special_tokens = True
         self._cleans = cleans
-        added = {id_: token for id_, token in file.get_added_tokens_decoder().items()}
+        added = file.get_added_tokens_decoder()
         self._controls = {token.content: id_ for id_, token in added.items()}
         vocabulary: Mapping[str, int] = file.get_vocab(with_added_tokens=False)
         self._pieces = {id_: bytes_of_token(token) for token, id_ in vocabulary.items()}
@@ -84,6 +84,29 @@ class FastTokenizer:
                 f"The tokenizer files of {folder.name} cannot be used: {problem}.",
                 "It needs tokenizer.json and tokenizer_config.json as the hub has them.",
             ) from problem
+
+    def begin_with(self, token_id: int) -> None:
+        """Put control token ``token_id`` in front of prompts instead of what the file's post-processor says.
+
+        Raises:
+            CheckpointError: the checkpoint has no such control token.
+        """
+        self.name(token_id)
+        self._opening = [token_id]
+
+    def name(self, token_id: int) -> str:
+        """Return the name of control token ``token_id``.
+
+        Raises:
+            CheckpointError: the checkpoint has no such control token.
+        """
+        for name, known in self._controls.items():
+            if known == token_id:
+                return name
+        raise CheckpointError(
+            f"The tokenizer of this checkpoint has no control token {token_id}, which its config.json names.",
+            "Fetch its tokenizer files again.",
+        )
 
     def begin(self, text: str, before: str = "") -> list[int]:
         """Return the ids at the front of a prompt: what the file's post-processor puts there, and ``text``."""
@@ -116,5 +139,5 @@ class FastTokenizer:
 def _parsed(source: str) -> tokenizers.Tokenizer:
     try:
         return tokenizers.Tokenizer.from_str(source)
-    except Exception as problem:  # noqa: BLE001 - the library raises a bare Exception for every fault
+    except Exception as problem:
         raise ValueError(str(problem)) from problem

@@ -210,7 +210,9 @@ class SentencePieceTokenizer:
         pieces = dict(enumerate(model.pieces))
         self._bpe = tokenizers.Tokenizer(
             models.BPE(
-                vocab={text: id_ for id_, (text, _, kind) in pieces.items() if kind in (PieceType.NORMAL, PieceType.BYTE)}
+                vocab={
+                    text: id_ for id_, (text, _, kind) in pieces.items() if kind in (PieceType.NORMAL, PieceType.BYTE)
+                }
                 | {text: id_ for id_, (text, _, kind) in pieces.items() if kind is PieceType.UNKNOWN},
                 merges=_merges(model.pieces),
                 unk_token=next(text for text, _, kind in model.pieces if kind is PieceType.UNKNOWN),

@@ -10,21 +10,17 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from transformers import InternVLConfig, InternVLVisionConfig, Qwen2Config
-from transformers.configuration_utils import PreTrainedConfig
+from transformers import InternVLConfig, InternVLVisionConfig
 
 from vlmchat.errors import CheckpointError
 from vlmchat.families.family import Config
+from vlmchat.families.internvl2.language import LanguageModel
+from vlmchat.families.internvl2.language import translate as translate_language
 from vlmchat.families.internvl2.processing import Tiling
 from vlmchat.families.internvl2.prompt import DEFAULT_SYSTEM, TEMPLATES
 from vlmchat.families.turns import Template
 
 _DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
-_QWEN2_KEYS = (
-    "vocab_size", "hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads",
-    "num_key_value_heads", "hidden_act", "max_position_embeddings", "rms_norm_eps", "rope_theta",
-)  # fmt: skip
-"""What decides Qwen2's numbers. The rest of the dump is generation defaults of Transformers 4.37."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +34,7 @@ class InternVL2Config:
     template: Template
     system_message: str
     dtype: torch.dtype
-    context_tokens: int
+    language: LanguageModel
 
 
 def translate(config: Config) -> InternVL2Config:
@@ -52,7 +48,7 @@ def translate(config: Config) -> InternVL2Config:
     except KeyError as problem:
         raise _unusable(f"lacks the key {problem}") from problem
     except (TypeError, ValueError, AttributeError) as problem:
-        raise _unusable(f"has a value of the wrong kind: {problem}") from problem
+        raise _unusable(f"cannot be used: {problem}") from problem
 
 
 def _translate(config: Config) -> InternVL2Config:
@@ -61,16 +57,16 @@ def _translate(config: Config) -> InternVL2Config:
     vision, llm = config["vision_config"], config["llm_config"]
     side = config.get("force_image_size") or vision["image_size"]
     ratio = config["downsample_ratio"]
-    text = _language_model(llm)
+    language = translate_language(llm)
     native = InternVLConfig(
         vision_config=_vision(vision).to_dict(),
-        text_config=text.to_dict(),
+        text_config=language.native.to_dict(),
         downsample_ratio=ratio,
         vision_feature_layer=-1,
         vision_feature_select_strategy="default",
         tie_word_embeddings=False,
     )
-    native.text_config = text
+    native.text_config = language.native
     return InternVL2Config(
         native=native,
         tiling=_tiling(config, side),
@@ -78,7 +74,7 @@ def _translate(config: Config) -> InternVL2Config:
         template=_lookup(TEMPLATES, config["template"], "template"),
         system_message=config.get("system_message") or DEFAULT_SYSTEM,
         dtype=_lookup(_DTYPES, config["torch_dtype"], "torch_dtype"),
-        context_tokens=llm["max_position_embeddings"],
+        language=language,
     )
 
 
@@ -109,17 +105,6 @@ def _vision(vision: dict[str, Any]) -> InternVLVisionConfig:
         # True makes the tower's last norm an identity, which the original does not have.
         use_mean_pooling=True,
     )
-
-
-def _language_model(llm: dict[str, Any]) -> PreTrainedConfig:
-    architecture = llm["architectures"][0]
-    if architecture != "Qwen2ForCausalLM":
-        raise _unusable(f"wants the language model {architecture}, which this version does not have yet")
-    if llm.get("use_sliding_window"):
-        raise _unusable("wants sliding-window attention, which no InternVL2 checkpoint uses")
-    known = {key: llm[key] for key in _QWEN2_KEYS}
-    rope = {"rope_type": "default", "rope_theta": known.pop("rope_theta")}
-    return Qwen2Config(**known, rope_parameters=rope, use_sliding_window=False, tie_word_embeddings=False)
 
 
 def _require(config: Config, key: str, value: object) -> None:

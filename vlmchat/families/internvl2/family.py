@@ -11,11 +11,13 @@ from torch import Tensor
 from vlmchat.conversation import Message, Picture
 from vlmchat.families.assembly import assemble
 from vlmchat.families.bytelevel import ByteLevelTokenizer
-from vlmchat.families.family import Config, PictureInput, Prompt
+from vlmchat.families.family import Config, PictureInput, Prompt, Tokenizer
+from vlmchat.families.fast_tokenizer import FastTokenizer
 from vlmchat.families.internvl2 import processing, prompt, weights
 from vlmchat.families.internvl2.config import InternVL2Config, translate
 from vlmchat.families.internvl2.modeling import InternVL2Network
 from vlmchat.families.mapping import Rule
+from vlmchat.families.sentencepiece import SentencePieceTokenizer
 from vlmchat.families.turns import pictures_of
 from vlmchat.media.image import load_rgb
 from vlmchat.options import VisionOptions
@@ -26,24 +28,24 @@ class InternVL2Checkpoint:
 
     family = "internvl2"
 
-    def __init__(self, folder: Path, config: InternVL2Config, tokenizer: ByteLevelTokenizer) -> None:
+    def __init__(self, folder: Path, config: InternVL2Config, tokenizer: Tokenizer) -> None:
         self.folder = folder
         self.tokenizer = tokenizer
         self.dtype = config.dtype
-        self.context_tokens = config.context_tokens
+        self.context_tokens = config.language.context_tokens
         self.stop_ids = frozenset({tokenizer.control(config.template.end.token)})
         self._config = config
-        text = config.native.text_config
+        text = config.language.native
         head_size = text.hidden_size // text.num_attention_heads
         self.kv_elements_per_token = text.num_hidden_layers * 2 * text.num_key_value_heads * head_size
 
     def build(self) -> InternVL2Network:
         """Return the network, parameters on the meta device."""
-        return InternVL2Network(self._config.native)
+        return InternVL2Network(self._config.native, self._config.language.awq_group)
 
     def rules(self) -> Sequence[Rule]:
         """Return the weight rules of this checkpoint's vision tower, projector and language model."""
-        return (*weights.VISION_RULES, *weights.PROJECTOR_RULES, *weights.QWEN2_RULES)
+        return (*weights.VISION_RULES, *weights.PROJECTOR_RULES, *self._config.language.rules)
 
     def layout(self, messages: Sequence[Message], vision: VisionOptions) -> Prompt:
         """Lay out ``messages``; see :mod:`vlmchat.families.internvl2.prompt` for the rules."""
@@ -52,7 +54,8 @@ class InternVL2Checkpoint:
         pieces = prompt.render(
             messages, config.template, config.system_message, [picture.features for picture in pictures]
         )
-        return assemble(pieces, self.tokenizer, prompt.IMAGE_CONTEXT, pictures)
+        laid_out = assemble(pieces, self.tokenizer, prompt.IMAGE_CONTEXT, pictures)
+        return replace(laid_out, regime=config.language.regime(len(laid_out.ids)))
 
     def pixels(self, picture: PictureInput) -> Tensor:
         """Return the pixels [tiles, 3, side, side] of ``picture``, cut as its ``preprocessing`` says."""
@@ -86,7 +89,22 @@ class InternVL2Family:
         Raises:
             CheckpointError: as in :func:`~vlmchat.families.internvl2.config.translate`.
         """
-        return InternVL2Checkpoint(folder, translate(config), ByteLevelTokenizer.from_folder(folder))
+        return InternVL2Checkpoint(folder, translate(config), read_tokenizer(folder))
+
+
+def read_tokenizer(folder: Path) -> Tokenizer:
+    """Read the tokenizer by the files that are there.
+
+    40B-AWQ also holds a tokenizer.json; the model file beside it is what the original reads.
+
+    Raises:
+        CheckpointError: the files are missing or broken.
+    """
+    if (folder / "tokenizer.model").exists():
+        return SentencePieceTokenizer.from_folder(folder)
+    if (folder / "tokenizer.json").exists() and not (folder / "vocab.json").exists():
+        return FastTokenizer.from_folder(folder)
+    return ByteLevelTokenizer.from_folder(folder)
 
 
 FAMILY = InternVL2Family()

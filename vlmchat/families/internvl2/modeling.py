@@ -6,24 +6,60 @@ the placeholder ids again: the engine knows the positions and hands embeddings.
 
 from __future__ import annotations
 
+from typing import Any
+
+import torch
 from accelerate import init_empty_weights
 from torch import Tensor, nn
 from transformers import InternVLConfig, InternVLForConditionalGeneration
 from transformers.cache_utils import Cache
 
 from vlmchat.families.family import Span
+from vlmchat.families.packed.awq import AwqLinear
+from vlmchat.families.packed.base import replace_linears
+
+
+class WholePromptRotary(nn.Module):
+    """A rotary table that depends on the length, chosen by the whole prompt, however it is computed.
+
+    Transformers looks at the positions of one call, so a prompt in chunks would get another table
+    for each chunk; and its dynamic table stays enlarged for the next, shorter prompt. Here every
+    call starts from the trained table and sees ``total``, as a fresh original model does.
+    """
+
+    def __init__(self, native: nn.Module) -> None:
+        super().__init__()
+        self.native = native
+        self.total = 0
+        """Length of the sequence as if it were computed in one call."""
+
+    def forward(self, hidden: Tensor, position_ids: Tensor) -> tuple[Tensor, Tensor]:
+        """Return cos and sin [1, length, head size] for ``position_ids`` [1, length]."""
+        native: Any = self.native
+        native.max_seq_len_cached = native.original_max_seq_len
+        native.inv_freq = native.original_inv_freq.clone()
+        last = position_ids.new_full((1, 1), self.total - 1)
+        cos, sin = native(hidden, torch.cat([position_ids, last], dim=1))
+        return cos[:, :-1], sin[:, :-1]
 
 
 class InternVL2Network:
     """One InternVL2 model, weights still on the meta device when built."""
 
-    def __init__(self, config: InternVLConfig) -> None:
+    def __init__(self, config: InternVLConfig, awq_group: int | None = None) -> None:
         # Buffers that no file holds (rotary frequencies) are computed here and now, in float32.
         with init_empty_weights(include_buffers=False):
             model = InternVLForConditionalGeneration._from_config(config, attn_implementation="sdpa")
         self.module: nn.Module = model.eval()
         self._inner = model.model
         self._head = model.lm_head
+        language = self._inner.language_model
+        if awq_group is not None:
+            names = [name for name, layer in language.layers.named_modules() if isinstance(layer, nn.Linear)]
+            replace_linears(language.layers, names, lambda linear: AwqLinear.like(linear, awq_group))
+        self._rotary: WholePromptRotary | None = None
+        if language.rotary_emb.rope_type != "default":
+            self._rotary = language.rotary_emb = WholePromptRotary(language.rotary_emb)
 
     def encode(self, pixels: Tensor) -> Tensor:
         """Return projected features [tiles, tokens, hidden] of ``pixels`` [tiles, 3, side, side]."""
@@ -37,12 +73,18 @@ class InternVL2Network:
         embeddings: Tensor = self._inner.language_model.embed_tokens(ids)
         return embeddings
 
-    def forward(self, span: Span, cache: Cache) -> Tensor:
-        """Run ``span`` behind ``cache``; return the last position's logits [1, vocab] in float32."""
-        hidden = self._inner.language_model(
+    def hidden_states(self, span: Span, cache: Cache) -> Tensor:
+        """Run ``span`` behind ``cache``; return the last hidden states [1, length, hidden]."""
+        if self._rotary is not None:
+            self._rotary.total = span.total
+        hidden: Tensor = self._inner.language_model(
             inputs_embeds=span.embeddings, position_ids=span.positions, past_key_values=cache, use_cache=True
         ).last_hidden_state
-        logits: Tensor = self._head(hidden[:, -1]).float()
+        return hidden
+
+    def logits(self, hidden: Tensor) -> Tensor:
+        """Return float32 logits [.., vocab] of hidden states [.., hidden]."""
+        logits: Tensor = self._head(hidden).float()
         return logits
 
     def decoder_layers(self) -> int:
