@@ -57,7 +57,7 @@ def load(folder: Path, options: LoadOptions, stopped: Callable[[], bool]) -> Gen
     placements = plan(
         {name: entry.shape for name, entry in stored.items()}, checkpoint.rules(), _wanted(network.module)
     )
-    _check_dtypes(placements, stored)
+    _check_dtypes(placements, stored, network.module)
     total = sum(entry.bytes for entry in stored.values())
     order = list(shards)
     done = since = 0
@@ -67,7 +67,8 @@ def load(folder: Path, options: LoadOptions, stopped: Callable[[], bool]) -> Gen
             return None
         entry = stored[placement.source]
         with memory_guard("loading the weights"):
-            _place(network.module, placement, shards[entry.file].read(placement.source), device, dtype)
+            if placement.targets:
+                _place(network.module, placement, shards[entry.file].read(placement.source), device, dtype)
         done += entry.bytes
         since += entry.bytes
         if since >= PROGRESS_BYTES or done == total:
@@ -82,13 +83,18 @@ def load(folder: Path, options: LoadOptions, stopped: Callable[[], bool]) -> Gen
     return Model(checkpoint, network, device, dtype, about)
 
 
-def _check_dtypes(placements: list[Placement], stored: dict[str, Stored]) -> None:
-    """Refuse integers where weights belong; a rule says where packed integers are expected."""
+def _check_dtypes(placements: list[Placement], stored: dict[str, Stored], module: nn.Module) -> None:
+    """Refuse integers where weights belong, and other integers than the network has for packed ones."""
+    buffers = dict(module.named_buffers())
     for placement in placements:
-        entry = stored[placement.source]
-        if placement.targets and not placement.as_stored and not entry.dtype.is_floating_point:
+        found = stored[placement.source].dtype
+        kept = [buffers[target].dtype for target in placement.targets if placement.as_stored and target in buffers]
+        packed = [dtype for dtype in kept if not dtype.is_floating_point]
+        fits = found in packed if packed else found.is_floating_point
+        if placement.targets and not fits:
             raise CheckpointError(
-                f"{placement.source} is stored as {str(entry.dtype).removeprefix('torch.')}, not as floating point.",
+                f"{placement.source} is stored as {_word(found)}, "
+                f"not as {_word(packed[0]) if packed else 'floating point'}.",
                 "Fetch the checkpoint again.",
             )
 
@@ -107,6 +113,10 @@ def _check_packed(module: nn.Module) -> None:
     for name, layer in module.named_modules():
         if isinstance(layer, PackedLinear) and (flaw := layer.flaw()):
             raise CheckpointError(f"The packed layer {name} cannot be used: {flaw}.", "Fetch the checkpoint again.")
+
+
+def _word(dtype: torch.dtype) -> str:
+    return str(dtype).removeprefix("torch.")
 
 
 def _wanted(module: nn.Module) -> dict[str, torch.Size]:
@@ -161,7 +171,7 @@ def _describe(
         folder=checkpoint.folder,
         family=checkpoint.family,
         device=str(device),
-        dtype=str(dtype).removeprefix("torch."),
+        dtype=_word(dtype),
         quantization=options.quantization,
         context_tokens=checkpoint.context_tokens,
         weight_bytes=held,

@@ -11,7 +11,7 @@ import json
 from collections.abc import Mapping
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import tokenizers
 from tokenizers import models, normalizers, pre_tokenizers
@@ -81,7 +81,7 @@ class ByteLevelTokenizer:
         self._controls = {token["content"]: id_ for id_, token in added.items()}
 
     @classmethod
-    def from_folder(cls, folder: Path) -> ByteLevelTokenizer:
+    def from_folder(cls, folder: Path) -> Self:
         """Read ``vocab.json``, ``merges.txt`` and ``tokenizer_config.json``.
 
         Raises:

@@ -20,6 +20,7 @@ from vlmchat.errors import CheckpointError
 
 Split: TypeAlias = Callable[[Tensor], tuple[Tensor, ...]]
 """From one stored tensor to the parameters it holds; must also work on the meta device."""
+_OTHER_SHAPE = "has tensors of another shape than its config says"
 _NAMED = 8
 """Tensors that an error names before it counts the rest."""
 
@@ -47,6 +48,10 @@ class Rule:
     """Keep the stored dtype: packed integers, their scales, tables whose rounding matters."""
     reason: str = ""
     """Why a leftover is not needed; only for rules without targets."""
+    shape: tuple[int, ...] | None = None
+    """Shape that a leftover must have all the same; None for any."""
+    needed: bool = False
+    """A leftover that every complete checkpoint holds, so that its absence tells of missing files."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +79,7 @@ def plan(stored: Mapping[str, torch.Size], rules: Sequence[Rule], wanted: Mappin
     compiled = [(re.compile(rule.pattern), rule) for rule in rules]
     placements: list[Placement] = []
     unknown: list[str] = []
+    leftovers: dict[str, Rule] = {}
     for name in stored:
         found = [(match, rule) for pattern, rule in compiled if (match := pattern.fullmatch(name))]
         if len(found) != 1:
@@ -82,11 +88,26 @@ def plan(stored: Mapping[str, torch.Size], rules: Sequence[Rule], wanted: Mappin
         match, rule = found[0]
         targets = tuple(match.expand(target) for target in rule.targets)
         placements.append(Placement(name, targets, rule.split, rule.as_stored))
+        if not targets:
+            leftovers[name] = rule
     if unknown:
         raise _refused("has tensors this program does not know", unknown)
+    _check_leftovers(leftovers, stored, rules)
     _check_coverage(placements, wanted)
     _check_shapes(placements, stored, wanted)
     return placements
+
+
+def _check_leftovers(leftovers: Mapping[str, Rule], stored: Mapping[str, torch.Size], rules: Sequence[Rule]) -> None:
+    if absent := [rule.pattern for rule in rules if rule.needed and rule not in leftovers.values()]:
+        raise _refused("lacks tensors its config asks for", [pattern.replace("\\", "") for pattern in absent])
+    wrong = [
+        f"{name} {list(stored[name])} instead of {list(rule.shape)}"
+        for name, rule in leftovers.items()
+        if rule.shape is not None and stored[name] != rule.shape
+    ]
+    if wrong:
+        raise _refused(_OTHER_SHAPE, wrong)
 
 
 def _check_coverage(placements: Sequence[Placement], wanted: Mapping[str, torch.Size]) -> None:
@@ -113,7 +134,7 @@ def _check_shapes(
             expected = " + ".join(str(list(wanted[target])) for target in placement.targets)
             wrong.append(f"{placement.source} {list(stored[placement.source])} instead of {expected}")
     if wrong:
-        raise _refused("has tensors of another shape than its config says", wrong)
+        raise _refused(_OTHER_SHAPE, wrong)
 
 
 def _refused(what: str, names: Sequence[str]) -> CheckpointError:

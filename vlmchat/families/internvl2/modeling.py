@@ -1,20 +1,16 @@
-"""The native InternVL2 network: Transformers' class, driven step by step.
-
-Nothing is computed here that Transformers lacks. Its ``forward`` is bypassed where it would search
-the placeholder ids again: the engine knows the positions and hands embeddings.
-"""
+"""The native InternVL2 network: Transformers' class, and the rotary tables that depend on the length."""
 
 from __future__ import annotations
 
 from typing import Any
 
 import torch
-from accelerate import init_empty_weights
 from torch import Tensor, nn
 from transformers import InternVLConfig, InternVLForConditionalGeneration
 from transformers.cache_utils import Cache
 
 from vlmchat.families.family import Span
+from vlmchat.families.native import NativeNetwork
 from vlmchat.families.packed.awq import AwqLinear
 from vlmchat.families.packed.base import replace_linears
 
@@ -43,16 +39,11 @@ class WholePromptRotary(nn.Module):
         return cos[:, :-1], sin[:, :-1]
 
 
-class InternVL2Network:
+class InternVL2Network(NativeNetwork):
     """One InternVL2 model, weights still on the meta device when built."""
 
     def __init__(self, config: InternVLConfig, awq_group: int | None = None) -> None:
-        # Buffers that no file holds (rotary frequencies) are computed here and now, in float32.
-        with init_empty_weights(include_buffers=False):
-            model = InternVLForConditionalGeneration._from_config(config, attn_implementation="sdpa")
-        self.module: nn.Module = model.eval()
-        self._inner = model.model
-        self._head = model.lm_head
+        super().__init__(InternVLForConditionalGeneration, config)
         language = self._inner.language_model
         if awq_group is not None:
             names = [name for name, layer in language.layers.named_modules() if isinstance(layer, nn.Linear)]
@@ -68,26 +59,8 @@ class InternVL2Network:
         ).pooler_output
         return features
 
-    def embed(self, ids: Tensor) -> Tensor:
-        """Return token embeddings [1, length, hidden] of ``ids`` [1, length]."""
-        embeddings: Tensor = self._inner.language_model.embed_tokens(ids)
-        return embeddings
-
     def hidden_states(self, span: Span, cache: Cache) -> Tensor:
         """Run ``span`` behind ``cache``; return the last hidden states [1, length, hidden]."""
         if self._rotary is not None:
             self._rotary.total = span.total
-        hidden: Tensor = self._inner.language_model(
-            inputs_embeds=span.embeddings, position_ids=span.positions, past_key_values=cache, use_cache=True
-        ).last_hidden_state
-        return hidden
-
-    def logits(self, hidden: Tensor) -> Tensor:
-        """Return float32 logits [.., vocab] of hidden states [.., hidden]."""
-        logits: Tensor = self._head(hidden).float()
-        return logits
-
-    def decoder_layers(self) -> int:
-        """Return the number of language-model layers."""
-        layers: int = self._inner.language_model.config.num_hidden_layers
-        return layers
+        return super().hidden_states(span, cache)
