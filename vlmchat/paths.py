@@ -60,3 +60,11 @@ def places() -> Places:
         return Places(root / "config", root / "data", root / "cache", root / "state")
     dirs = PlatformDirs("vlmchat", appauthor=False)
     return Places(dirs.user_config_path, dirs.user_data_path, dirs.user_cache_path, dirs.user_state_path)
+
+
+def user_path(text: str) -> Path:
+    """Return a path a user typed, ``~`` expanded; a user nobody knows (``~nobody``) is left as typed."""
+    try:
+        return Path(text).expanduser()
+    except RuntimeError:
+        return Path(text)

@@ -15,6 +15,7 @@ from vlmchat.engine.events import Loading
 from vlmchat.errors import ModelError, NotInstalled, UnknownModel
 from vlmchat.hub.local import look
 from vlmchat.options import LoadOptions
+from vlmchat.paths import user_path
 from vlmchat.settings import Hub
 
 
@@ -47,8 +48,8 @@ def find(reference: str, hub: Hub = "auto") -> Target:
     spec = catalog().find(name)
     if spec is not None:
         return _from_offer(offer(spec, hub, revision), name + at + revision if revision else spec.name)
-    folder = Path(reference).expanduser()
-    if folder.is_dir():
+    folder = user_path(reference)
+    if _is_folder(folder):
         return Target(str(folder), folder.resolve(), "")
     if _looks_like_path(reference):
         raise UnknownModel(f"There is no folder {reference}.", "Name a folder that holds a checkpoint.")
@@ -101,6 +102,13 @@ def _from_cache(repository: str, revision: str, hub: Hub) -> Target:
             f"Get it with: {fetch_command(repository)}",
         )
     return Target(f"{repository}@{revision}" if revision else repository, local.folder, local.revision)
+
+
+def _is_folder(path: Path) -> bool:
+    try:
+        return path.is_dir()
+    except OSError:
+        return False
 
 
 def _looks_like_path(reference: str) -> bool:

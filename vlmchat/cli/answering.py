@@ -8,17 +8,18 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
-from pathlib import Path
 
 from vlmchat.chat import opening
 from vlmchat.chat.opening import Target
 from vlmchat.cli.interrupt import interruptible
 from vlmchat.cli.output import Talk
+from vlmchat.cli.progress import progress_text
 from vlmchat.conversation import Picture
 from vlmchat.engine.api import Engine
 from vlmchat.engine.events import Finished
 from vlmchat.errors import ImageError
 from vlmchat.media.image import read_picture
+from vlmchat.paths import user_path
 from vlmchat.settings import Settings
 
 DEFAULT_PROMPT = "Describe the picture."
@@ -54,7 +55,7 @@ def opened(settings: Settings, target: Target, talk: Talk) -> Iterator[Opened]:
         begun = time.monotonic()
         with interruptible() as cancel:
             for event in opening.open_model(engine, target, settings.load, cancel):
-                talk.progress(event)
+                talk.status(progress_text(event))
             if cancel.is_set():
                 raise KeyboardInterrupt
         talk.clear()
@@ -79,7 +80,7 @@ def picture_from(source: str) -> Picture:
         return read_picture(_data_url(source), "data")
     if not source or "\0" in source:
         raise ImageError(f"{source!r} is no path.", "Name a picture file.")
-    return read_picture(Path(source).expanduser())
+    return read_picture(user_path(source))
 
 
 def answer_object(

@@ -14,6 +14,7 @@ from vlmchat.cli.answering import DEFAULT_PROMPT, Opened, answer_object, opened,
 from vlmchat.cli.interrupt import interruptible
 from vlmchat.cli.options import examples, shared
 from vlmchat.cli.output import AnswerWriter, Talk, write_json, write_line
+from vlmchat.cli.progress import progress_text
 from vlmchat.conversation import Part, Picture, Text
 from vlmchat.engine.events import Delta, Finished
 from vlmchat.errors import ExitCode, InputError, UsageError
@@ -144,7 +145,7 @@ def _answer(session: Session, parts: list[Part], talk: Talk, stream: bool) -> Fi
     finished: Finished | None = None
     with interruptible() as cancel, closing(session.ask(parts, cancel)) as events:
         for event in events:
-            talk.progress(event)
+            talk.status(progress_text(event))
             if isinstance(event, Delta) and stream:
                 writer.add(event.text)
             elif isinstance(event, Finished):

@@ -16,17 +16,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from vlmchat.engine.events import Delta, Encoding, Event, Finished, Loading, Prefill, Stage
 from vlmchat.plaintext import one_line, printable
 
-_STAGES: dict[Stage, str] = {
-    "libraries": "Starting torch",
-    "config": "Reading the checkpoint",
-    "tokenizer": "Reading the checkpoint",
-    "weights": "Loading the weights",
-    "unpacking": "Unpacking the weights",
-    "audit": "Checking the weights",
-}
 _OBEYED = re.compile("[\x7f-\x9f\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 """What JSON leaves as it is and a terminal, or a strict reader, would trip over."""
 
@@ -62,17 +53,14 @@ class Talk:
         if hint:
             self._print(f"hint: {one_line(hint)}")
 
-    def progress(self, event: Event) -> None:
-        """Show how far a load or an answer is, in one line that goes away by itself."""
-        if self.quiet or not _is_terminal(sys.stderr):
-            return
-        text = _progress_text(event)
-        if text:
+    def status(self, text: str) -> None:
+        """Show how far something is, in one line of the terminal that goes away by itself; empty: none."""
+        if not text:
+            self.clear()
+        elif not self.quiet and _is_terminal(sys.stderr):
             sys.stderr.write(f"\r\x1b[K{text}")
             sys.stderr.flush()
             self._line = True
-        else:
-            self.clear()
 
     def clear(self) -> None:
         """Take the line of progress away."""
@@ -171,20 +159,6 @@ def size_text(count: int | None) -> str:
             break
         amount, unit = amount / 1000, larger
     return f"{amount:.0f} {unit}" if amount >= 100 or unit == "B" else f"{amount:.1f} {unit}"
-
-
-def _progress_text(event: Event) -> str:
-    match event:
-        case Loading(stage="weights", done=done, total=total) if total:
-            return f"Loading the weights: {size_text(done)} of {size_text(total)}"
-        case Loading(stage=stage):
-            return _STAGES.get(stage, "")
-        case Encoding():
-            return f"Looking at picture {event.picture} of {event.pictures}: tile {event.tile} of {event.tiles}"
-        case Prefill(done=done, total=total) if done < total:
-            return f"Reading the prompt: {done} of {total} tokens"
-        case Prefill() | Delta() | Finished():
-            return ""
 
 
 def _is_terminal(stream: object) -> bool:

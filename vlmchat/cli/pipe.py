@@ -15,6 +15,7 @@ from vlmchat.cli.answering import Opened, answer_object, opened
 from vlmchat.cli.interrupt import interruptible
 from vlmchat.cli.options import examples, shared
 from vlmchat.cli.output import Talk, write_json, write_line
+from vlmchat.cli.progress import progress_text
 from vlmchat.cli.requests import Line, build, decode, identify, read_lines
 from vlmchat.engine.api import Request
 from vlmchat.engine.events import Finished
@@ -97,7 +98,7 @@ class _Pipe:
         finished: Finished | None = None
         with interruptible() as cancel:
             for event in model.engine.generate(request, cancel):
-                self.talk.progress(event)
+                self.talk.status(progress_text(event))
                 finished = event if isinstance(event, Finished) else finished
         assert finished is not None, "an engine ends every answer with Finished"
         return finished

@@ -16,6 +16,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, TypeAlias
 
+from vlmchat.paths import user_path
+
 State: TypeAlias = Literal["installed", "partial", "missing"]
 _SHARD = re.compile(r"(.+)-\d{5}-of-(\d{5})(\.safetensors|\.bin)")
 _WEIGHTS = (".safetensors", ".bin")
@@ -74,16 +76,16 @@ def huggingface_cache() -> Path:
     """Return where huggingface_hub keeps its files, by its own environment variables."""
     for variable in ("HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE"):
         if os.environ.get(variable):
-            return Path(os.environ[variable]).expanduser()
+            return user_path(os.environ[variable])
     if os.environ.get("HF_HOME"):
-        return Path(os.environ["HF_HOME"]).expanduser() / "hub"
+        return user_path(os.environ["HF_HOME"]) / "hub"
     base = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
-    return Path(base).expanduser() / "huggingface" / "hub"
+    return user_path(base) / "huggingface" / "hub"
 
 
 def modelscope_cache() -> Path:
     """Return where modelscope-hub keeps its files, by its own environment variable."""
-    return Path(os.environ.get("MODELSCOPE_CACHE") or "~/.cache/modelscope").expanduser()
+    return user_path(os.environ.get("MODELSCOPE_CACHE") or "~/.cache/modelscope")
 
 
 def _huggingface_folders(repository: str, revision: str) -> Iterator[Path]:
