@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from vlmchat.engine.api import LoadedModel
 from vlmchat.engine.device import choose_device, choose_dtype, memory_guard
 from vlmchat.engine.events import Loading
+from vlmchat.engine.quantize import QuantizedLinear, prepare
 from vlmchat.engine.shards import Stored, open_shards, stored_tensors
 from vlmchat.errors import CheckpointError
 from vlmchat.families.family import Checkpoint, Network
@@ -58,6 +59,7 @@ def load(folder: Path, options: LoadOptions, stopped: Callable[[], bool]) -> Gen
         {name: entry.shape for name, entry in stored.items()}, checkpoint.rules(), _wanted(network.module)
     )
     _check_dtypes(placements, stored, network.module)
+    prepare(network, options.quantization, device)
     total = sum(entry.bytes for entry in stored.values())
     order = list(shards)
     done = since = 0
@@ -129,7 +131,9 @@ def _place(module: nn.Module, placement: Placement, tensor: Tensor, device: torc
         owner_name, _, leaf = target.rpartition(".")
         owner = module.get_submodule(owner_name)
         moved = part.to(device) if placement.as_stored else part.to(device=device, dtype=dtype)
-        if leaf in owner._buffers:
+        if isinstance(owner, QuantizedLinear) and leaf == "weight":
+            owner.take(moved)
+        elif leaf in owner._buffers:
             owner._buffers[leaf] = moved
         else:
             setattr(owner, leaf, nn.Parameter(moved, requires_grad=False))

@@ -140,6 +140,9 @@ class Network(Protocol):
     def decoder_layers(self) -> int:
         """Return how many layers the cache has to hold."""
 
+    def blocks(self) -> nn.ModuleList:
+        """Return the language model's decoder layers: what quantization on the fly applies to."""
+
 
 class Checkpoint(Protocol):
     """One folder, understood but not loaded."""

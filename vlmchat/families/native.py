@@ -48,3 +48,8 @@ class NativeNetwork:
         """Return the number of language-model layers."""
         layers: int = self._inner.language_model.config.num_hidden_layers
         return layers
+
+    def blocks(self) -> nn.ModuleList:
+        """Return the language model's decoder layers."""
+        layers: nn.ModuleList = self._inner.language_model.layers
+        return layers

@@ -1,0 +1,122 @@
+"""Decode and prefill beside Transformers' own ``generate`` on the same weights, in one run.
+
+``python -m tests.bench.bench_engine [--model demo|1b|FOLDER] [--repeats N]`` prints the table of the
+README: medians over alternating runs, and the ratio. Run it alone: a second process on a core makes
+torch's threads wait for each other. ``1b`` is a random checkpoint of InternVL2-1B's geometry.
+"""
+
+from __future__ import annotations
+
+import argparse
+import platform
+import statistics
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from PIL import Image
+
+import vlmchat
+from tests.bench.checkpoints import INTERNVL2_1B, build_internvl2
+from vlmchat.conversation import Picture, user
+from vlmchat.engine.api import Request
+from vlmchat.engine.events import Finished
+from vlmchat.engine.torch_engine import TorchEngine
+from vlmchat.media.image import read_picture
+from vlmchat.options import LoadOptions, Sampling, VisionOptions
+
+NEW_TOKENS = 64
+PROMPT_WORDS = 400
+
+
+@dataclass(frozen=True)
+class Speed:
+    """One answer: tokens per second of prefill (pictures included) and of decode."""
+
+    prefill: float
+    decode: float
+
+
+def ours(engine: TorchEngine, request: Request) -> Speed:
+    """Answer cold through the event stream, the path of every front end."""
+    engine.runner.forget()
+    finished = list(engine.generate(request))[-1]
+    assert isinstance(finished, Finished)
+    return Speed(finished.usage.prompt_tokens / finished.timing.first_token_s, finished.timing.decode_tokens_per_s)
+
+
+@torch.inference_mode()
+def plain(engine: TorchEngine, request: Request) -> Speed:
+    """Answer with ``generate`` of the very same module: once for one token, once for all."""
+    runner = engine.runner
+    prompt = runner.model.checkpoint.layout(request.messages, request.vision)
+    module = runner.model.network.module
+    placeholder = runner.model.checkpoint.tokenizer.control("<IMG_CONTEXT>")
+    module.config.image_token_id = placeholder  # type: ignore[union-attr]
+    inputs: dict[str, torch.Tensor] = {"input_ids": torch.tensor([prompt.ids])}
+    if prompt.pictures:
+        pixels = torch.cat([runner.model.checkpoint.pixels(picture) for picture in prompt.pictures])
+        inputs["pixel_values"] = pixels.to(runner.model.dtype)
+
+    def timed(tokens: int) -> float:
+        start = time.perf_counter()
+        module.generate(**inputs, max_new_tokens=tokens, min_new_tokens=tokens, do_sample=False, pad_token_id=0)  # type: ignore[operator]
+        return time.perf_counter() - start
+
+    first, whole = timed(1), timed(NEW_TOKENS)
+    return Speed(len(prompt.ids) / first, (NEW_TOKENS - 1) / (whole - first))
+
+
+def picture(side: int) -> Picture:
+    """Return a noisy square picture of one tile."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "noise.png"
+        Image.effect_noise((side, side), 80).convert("RGB").save(path)
+        return read_picture(path)
+
+
+def main() -> None:
+    """Run and print."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--model", default="demo")
+    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--dtype", default="auto")
+    arguments = parser.parse_args()
+    engine = TorchEngine()
+    for _ in engine.load(folder_of(arguments.model), LoadOptions(dtype=arguments.dtype)):
+        pass
+    # Nothing stops the answer early: every run decodes the same number of tokens.
+    engine.runner.model.checkpoint.stop_ids = frozenset()
+    words = min(PROMPT_WORDS, engine.runner.model.checkpoint.context_tokens // 8)
+    requests = {
+        "text": Request((user("red " * words),), Sampling(max_new_tokens=NEW_TOKENS)),
+        "picture": Request(
+            (user("What is this?", picture(448)),), Sampling(max_new_tokens=NEW_TOKENS), VisionOptions(max_tiles=1)
+        ),
+    }
+    about = engine.runner.model.about
+    print(
+        f"{platform.processor() or platform.machine()}, {torch.get_num_threads()} thread(s), torch {torch.__version__}"
+    )
+    print(f"{arguments.model}: {about.dtype}, {about.weight_bytes / 1e6:,.0f} MB, medians of {arguments.repeats}\n")
+    print("| | vlmchat tok/s | generate tok/s | ratio |\n| --- | ---: | ---: | ---: |")
+    for name, request in requests.items():
+        pairs = [(ours(engine, request), plain(engine, request)) for _ in range(arguments.repeats + 1)][1:]
+        for what in ("prefill", "decode"):
+            mine, theirs = (statistics.median(getattr(pair[side], what) for pair in pairs) for side in (0, 1))
+            print(f"| {what}, {name} | {mine:,.0f} | {theirs:,.0f} | {mine / theirs:.2f} |")
+
+
+def folder_of(model: str) -> Path:
+    """Return the embedded model, a built checkpoint, or a folder as it is."""
+    if model == "demo":
+        return Path(vlmchat.__file__).parent / "demo" / "checkpoint"
+    if model == "1b":
+        return build_internvl2(Path(tempfile.gettempdir()) / "vlmchat-bench-1b", INTERNVL2_1B, torch.bfloat16)
+    return Path(model)
+
+
+if __name__ == "__main__":
+    main()
