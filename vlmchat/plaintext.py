@@ -29,3 +29,8 @@ def printable(text: str) -> str:
 def one_line(text: str) -> str:
     """Return ``text`` as :func:`printable` does, with every run of blanks as one: for titles and names."""
     return " ".join(printable(text).split())
+
+
+def is_whole(text: str) -> bool:
+    """Say whether ``text`` has whole characters only: bytes in another encoding come in as halves."""
+    return text.isascii() or text.encode("utf-8", "replace").decode("utf-8") == text

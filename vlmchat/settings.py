@@ -19,6 +19,7 @@ from typing import Any, Literal, TypeAlias, get_args
 from vlmchat.errors import UsageError
 from vlmchat.options import Dtype, LoadOptions, Quantization, Sampling, Template, VisionOptions
 from vlmchat.paths import places
+from vlmchat.plaintext import is_whole
 
 Hub: TypeAlias = Literal["auto", "huggingface", "modelscope"]
 Language: TypeAlias = Literal["auto", "en", "zh"]
@@ -92,7 +93,7 @@ _KINDS: Mapping[Kind, type | tuple[type, ...]] = {
     "number": (int, float),
 }
 _RULES: Mapping[Kind, str] = {
-    "text": "a text",
+    "text": "a text in UTF-8",
     "device": "auto, cpu, cuda, cuda:N or mps",
     "flag": "true or false",
     "whole": "a whole number",
@@ -234,6 +235,8 @@ def _checked(key: Key, value: object, place: str) -> object:
     if not right or (key.choices and value not in key.choices):
         raise _wrong(key, value, place)
     if isinstance(value, float) and not isfinite(value):
+        raise _wrong(key, value, place)
+    if isinstance(value, str) and not is_whole(value):
         raise _wrong(key, value, place)
     if key.kind == "device" and not _is_device(str(value)):
         raise _wrong(key, value, place)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -137,3 +139,12 @@ def test_the_shelf_shows_every_row_with_its_state(demo: Path) -> None:
     assert not by_name["ovis2:1b"].runs
     assert "hf download OpenGVLab/InternVL2-2B" in by_name["internvl2:2b"].how
     assert [offer.spec.name for offer in shelf.offers("int8")] == ["ovis2:34b-gptq-int8"]
+
+
+def test_the_real_engine_costs_nothing_to_create() -> None:
+    code = (
+        "import sys; from vlmchat.chat.opening import create_engine; engine = create_engine(interactive=True)\n"
+        "assert engine.loaded is None; engine.close(); print('torch' in sys.modules)"
+    )
+    finished = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert finished.stdout == "False\n"

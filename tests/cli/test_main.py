@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import os
 import resource
 import subprocess
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 import vlmchat
 from tests.cli.harness import call, on_terminal, process
+from tests.conftest import png
+from tests.hub.test_local import WHOLE, fill
 from vlmchat.cli.main import COMMANDS
 from vlmchat.settings import KEYS, Settings
 
@@ -137,3 +141,33 @@ def _cpu_seconds(arguments: Sequence[str]) -> float:
 
 def test_help_fits_a_narrow_terminal() -> None:
     assert on_terminal(None, "--help")[0] == 0
+
+
+def test_bytes_that_are_no_utf8_are_refused_in_one_sentence(tmp_path: Path) -> None:
+    for arguments in ([b"ask", b"caf\xe9"], [b"ask", b"x", b"-s", b"caf\xe9"], [b"show", b"caf\xe9"]):
+        finished = subprocess.run(
+            [sys.executable.encode(), b"-m", b"vlmchat", *arguments],
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            check=False,
+        )
+        assert finished.returncode in {2, 3}
+        assert b"Traceback" not in finished.stderr
+        assert b"it does not know" not in finished.stderr
+
+
+def test_a_file_name_that_is_no_utf8_is_kept_all_the_same(tmp_path: Path) -> None:
+    path = os.fsencode(tmp_path) + b"/caf\xe9.png"
+    Path(os.fsdecode(path)).write_bytes(png())
+    model = str(fill(tmp_path / "model", WHOLE)).encode()
+    for extra in ([], [b"--json"]):
+        finished = subprocess.run(
+            [sys.executable.encode(), b"-m", b"tests.cli.scripted", b"{}", b"ask", b"-m", model, b"-i", path, *extra],
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            check=False,
+        )
+        assert finished.returncode == 0, finished.stderr
+    chat = call("chats", "list", "--json").json[0]["id"]
+    assert call("chats", "show", chat).code == 0
+    assert call("chats", "export", chat, "--format", "json").code == 0

@@ -19,6 +19,7 @@ from vlmchat.conversation import Part, Picture, Text
 from vlmchat.engine.events import Delta, Finished
 from vlmchat.errors import ExitCode, InputError, UsageError
 from vlmchat.media.image import read_picture
+from vlmchat.plaintext import is_whole
 from vlmchat.settings import Settings
 from vlmchat.store.chats import ChatStore
 
@@ -109,6 +110,8 @@ def _parts(prompt: str | None, images: tuple[str, ...]) -> list[Part]:
         raise UsageError("Stdin can be only one picture.", "Give -i - once.")
     pictures: list[Picture] = [_picture(source) for source in images]
     lead = "" if "-" in images else _stdin_text()
+    if not is_whole(prompt or ""):
+        raise UsageError("The prompt is no UTF-8 text.", "Set the terminal to UTF-8, or give it on stdin.")
     text = "\n\n".join(piece for piece in (lead, (prompt or "").strip()) if piece)
     if not text and not pictures:
         raise UsageError(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import platform
 import shutil
+import sqlite3
 import subprocess
 from collections.abc import Iterator
 from importlib.metadata import PackageNotFoundError, version
@@ -65,6 +66,7 @@ def _section(title: str, facts: Iterator[tuple[str, str]]) -> None:
 def _versions() -> Iterator[tuple[str, str]]:
     yield "vlmchat", vlmchat.__version__
     yield "python", f"{platform.python_version()} on {platform.platform()}"
+    yield "sqlite", sqlite3.sqlite_version
     for name in _PACKAGES:
         try:
             yield name, version(name)

@@ -14,6 +14,7 @@ from typing import Any
 import click
 
 import vlmchat
+from vlmchat.cli.app import open_app
 from vlmchat.cli.options import declare, examples, read_settings, take
 from vlmchat.cli.output import Talk, prepare_streams
 from vlmchat.errors import ExitCode, VlmchatError
@@ -67,9 +68,6 @@ def commands(context: click.Context, /, **values: Any) -> ExitCode:
     take(talk, values)
     if context.invoked_subcommand is not None:
         return ExitCode.OK
-    # Late: only this path needs it, as with every command's module.
-    from vlmchat.cli.app import open_app
-
     return open_app(read_settings(talk))
 
 

@@ -110,7 +110,7 @@ class ChatStore:
                     parent,
                     message.role,
                     codec.encode_parts(message),
-                    message.text,
+                    codec.search_text(message),
                     status,
                     turn.created,
                     codec.encode_provenance(provenance),
@@ -135,7 +135,7 @@ class ChatStore:
             if message is not None:
                 connection.execute(
                     "UPDATE turns SET parts = ?, text = ? WHERE id = ?",
-                    (codec.encode_parts(message), message.text, turn_id),
+                    (codec.encode_parts(message), codec.search_text(message), turn_id),
                 )
                 _name_pictures(connection, turn_id, message)
             connection.execute(

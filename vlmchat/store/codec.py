@@ -17,7 +17,12 @@ _HINT = "`vlmchat doctor` checks the database."
 
 def encode_parts(message: Message) -> str:
     """Return the parts of ``message`` in their order as a JSON list."""
-    return json.dumps([_encode(part) for part in message.parts], ensure_ascii=False)
+    return _json([_encode(part) for part in message.parts])
+
+
+def search_text(message: Message) -> str:
+    """Return the text of ``message`` for the index: always valid UTF-8."""
+    return message.text.encode("utf-8", "replace").decode("utf-8")
 
 
 def decode_message(role: Role, text: str, blobs: Path) -> Message:
@@ -34,7 +39,7 @@ def decode_message(role: Role, text: str, blobs: Path) -> Message:
 
 def encode_provenance(provenance: Provenance | None) -> str | None:
     """Return ``provenance`` as a JSON object, or None for None."""
-    return None if provenance is None else json.dumps(asdict(provenance), ensure_ascii=False)
+    return None if provenance is None else _json(asdict(provenance))
 
 
 def decode_provenance(text: str | None) -> Provenance | None:
@@ -58,6 +63,11 @@ def pictures_in(message: Message) -> Iterator[Picture]:
             yield part
         elif isinstance(part, Video):
             yield from part.frames
+
+
+def _json(value: object) -> str:
+    """Letters stay as they are; half a character (a file name that is no UTF-8) becomes its JSON escape."""
+    return json.dumps(value, ensure_ascii=False).encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 def _encode(part: Part) -> dict[str, Any]:
