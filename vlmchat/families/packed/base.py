@@ -42,6 +42,10 @@ class PackedLinear(nn.Module, ABC):
     def unpack(self, dtype: torch.dtype) -> Tensor:
         """Return the weight [out_features, in_features], computed in float32 and rounded once to ``dtype``."""
 
+    def flaw(self) -> str:
+        """Say what is wrong with what was loaded, beyond shapes; empty when nothing is."""
+        return ""
+
     def forward(self, inputs: Tensor) -> Tensor:
         """Multiply with the weight unpacked for this call."""
         return functional.linear(inputs, self.unpack(inputs.dtype), self.bias)

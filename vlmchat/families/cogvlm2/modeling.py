@@ -1,0 +1,249 @@
+"""The CogVLM2 network in plain torch; Transformers has no class for it (facts §4).
+
+Where the dtype of an intermediate value decides the last bits, the original's choice is kept: the
+rotary tables are computed in the dtype the model runs in, RMSNorm multiplies its weight in float32
+before it rounds, and logits are float32.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+from transformers.activations import ACT2FN
+from transformers.cache_utils import Cache
+
+from vlmchat.families.cogvlm2.config import CogVLM2Config
+from vlmchat.families.cogvlm2.vision import VisionTower
+from vlmchat.families.family import Span
+from vlmchat.families.packed.base import replace_linears
+from vlmchat.families.packed.bnb4 import Bnb4Linear
+
+
+@dataclass(frozen=True, slots=True)
+class Routes:
+    """Which places of a span go through which expert: int64 place numbers; None: all take the language one."""
+
+    language: Tensor
+    vision: Tensor
+
+    @classmethod
+    def of(cls, experts: Tensor | None) -> Routes | None:
+        """Sort the places of ``experts`` [1, length] bool, once for all layers."""
+        if experts is None:
+            return None
+        vision = experts[0].nonzero().flatten()
+        return cls((~experts[0]).nonzero().flatten(), vision) if len(vision) else None
+
+
+def rotary_tables(inv_freq: Tensor, positions: Tensor) -> tuple[Tensor, Tensor]:
+    """Return cos and sin [length, head size / 2] in the dtype of ``inv_freq`` [head size / 2].
+
+    Positions, products and results are all rounded to that dtype, as in the original: in bfloat16
+    positions above 256 begin to collide, and the weights were trained with that.
+    """
+    angles = torch.outer(positions.to(inv_freq.dtype), inv_freq)
+    return angles.cos(), angles.sin()
+
+
+def rotate(states: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    """Turn ``states`` [1, heads, length, head size], whose halves are the two coordinates of each plane."""
+    first, second = states.chunk(2, dim=-1)
+    return torch.cat((first * cos - second * sin, first * sin + second * cos), dim=-1)
+
+
+class RmsNorm(nn.Module):
+    """Root mean square norm that multiplies its weight in float32 before rounding."""
+
+    def __init__(self, size: int, eps: float) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.empty(size))
+        self.eps = eps
+
+    def forward(self, hidden: Tensor) -> Tensor:
+        """Normalise the last axis."""
+        wide = hidden.float()
+        scaled = wide * torch.rsqrt(wide.square().mean(-1, keepdim=True) + self.eps)
+        return (self.weight.float() * scaled).to(hidden.dtype)
+
+
+class GatedMlp(nn.Module):
+    """down(activation(gate(x)) * up(x)), without biases."""
+
+    def __init__(self, config: CogVLM2Config) -> None:
+        super().__init__()
+        self.gate = nn.Linear(config.hidden, config.intermediate, bias=False)
+        self.up = nn.Linear(config.hidden, config.intermediate, bias=False)
+        self.down = nn.Linear(config.intermediate, config.hidden, bias=False)
+        self.activation: Callable[[Tensor], Tensor] = ACT2FN[config.activation]
+
+    def forward(self, hidden: Tensor) -> Tensor:
+        """Map [1, length, hidden] to the same shape."""
+        mapped: Tensor = self.down(self.activation(self.gate(hidden)) * self.up(hidden))
+        return mapped
+
+
+class Projections(nn.Module):
+    """One expert's part of an attention layer; only the vision expert's input has a bias."""
+
+    def __init__(self, config: CogVLM2Config, bias: bool) -> None:
+        super().__init__()
+        width = config.hidden + 2 * config.kv_heads * config.head_size
+        self.qkv = nn.Linear(config.hidden, width, bias=bias)
+        self.dense = nn.Linear(config.hidden, config.hidden, bias=False)
+
+
+def routed(hidden: Tensor, routes: Routes | None, language: nn.Module, vision: nn.Module | None) -> Tensor:
+    """Send each place of ``hidden`` [1, length, in] through its own expert and no other: [1, length, out]."""
+    if routes is None or vision is None:
+        everything: Tensor = language(hidden)
+        return everything
+    seen = vision(hidden[:, routes.vision])
+    mixed: Tensor = seen.new_empty(*hidden.shape[:2], seen.shape[-1])
+    mixed[:, routes.vision] = seen
+    if len(routes.language):
+        mixed[:, routes.language] = language(hidden[:, routes.language])
+    return mixed
+
+
+class Attention(nn.Module):
+    """Causal attention with grouped keys, over projections of one or two experts."""
+
+    inv_freq: Tensor
+
+    def __init__(self, config: CogVLM2Config, layer: int) -> None:
+        super().__init__()
+        self.language = Projections(config, bias=False)
+        self.vision = None if config.video else Projections(config, bias=True)
+        self.register_buffer("inv_freq", torch.empty(config.head_size // 2))
+        self.layer = layer
+        self.heads = config.heads
+        self.widths = [config.hidden, *2 * [config.kv_heads * config.head_size]]
+        self.head_size = config.head_size
+
+    def forward(self, hidden: Tensor, positions: Tensor, routes: Routes | None, cache: Cache) -> Tensor:
+        """Attend from ``hidden`` [1, length, hidden] to everything in ``cache`` and to itself."""
+        vision = self.vision
+        fused = routed(hidden, routes, self.language.qkv, vision and vision.qkv)
+        query, key, value = (
+            part.unflatten(-1, (-1, self.head_size)).transpose(1, 2) for part in torch.split(fused, self.widths, dim=-1)
+        )
+        cos, sin = rotary_tables(self.inv_freq, positions[0])
+        keys, values = cache.update(rotate(key, cos, sin), value, self.layer)
+        attended = causal_attention(rotate(query, cos, sin), keys, values).transpose(1, 2).flatten(2)
+        return routed(attended, routes, self.language.dense, vision and vision.dense)
+
+
+def causal_attention(query: Tensor, keys: Tensor, values: Tensor) -> Tensor:
+    """Attend from the last places of a sequence.
+
+    Args:
+        query: [1, heads, length, head size], the newest ``length`` places.
+        keys: [1, kv heads, total, head size]; consecutive query heads share one.
+        values: as ``keys``.
+
+    Returns:
+        [1, heads, length, head size]
+    """
+    length, total = query.shape[2], keys.shape[2]
+    if length == 1:
+        return functional.scaled_dot_product_attention(query, keys, values, enable_gqa=True)
+    # Repeated, because the fused kernels take grouped keys only without a mask.
+    groups = query.shape[1] // keys.shape[1]
+    keys, values = (states.repeat_interleave(groups, dim=1) for states in (keys, values))
+    if length == total:
+        return functional.scaled_dot_product_attention(query, keys, values, is_causal=True)
+    mask = torch.ones(length, total, dtype=torch.bool, device=query.device).tril(total - length)
+    return functional.scaled_dot_product_attention(query, keys, values, attn_mask=mask)
+
+
+class ExpertMlp(nn.Module):
+    """One gated MLP per expert."""
+
+    def __init__(self, config: CogVLM2Config) -> None:
+        super().__init__()
+        self.language = GatedMlp(config)
+        self.vision = None if config.video else GatedMlp(config)
+
+    def forward(self, hidden: Tensor, routes: Routes | None) -> Tensor:
+        """Map [1, length, hidden] to the same shape."""
+        return routed(hidden, routes, self.language, self.vision)
+
+
+class DecoderLayer(nn.Module):
+    """Attention and MLP, each behind a norm and beside a residual; never split between devices."""
+
+    def __init__(self, config: CogVLM2Config, layer: int) -> None:
+        super().__init__()
+        self.input_norm = RmsNorm(config.hidden, config.norm_eps)
+        self.attention = Attention(config, layer)
+        self.post_attention_norm = RmsNorm(config.hidden, config.norm_eps)
+        self.mlp = ExpertMlp(config)
+
+    def forward(self, hidden: Tensor, positions: Tensor, routes: Routes | None, cache: Cache) -> Tensor:
+        """Map [1, length, hidden] to the same shape."""
+        hidden = hidden + self.attention(self.input_norm(hidden), positions, routes, cache)
+        mapped: Tensor = hidden + self.mlp(self.post_attention_norm(hidden), routes)
+        return mapped
+
+
+class CogVLM2Model(nn.Module):
+    """Tower, decoder and head."""
+
+    def __init__(self, config: CogVLM2Config) -> None:
+        super().__init__()
+        self.vision = VisionTower(config)
+        self.embed_tokens = nn.Embedding(config.vocabulary, config.hidden)
+        self.layers = nn.ModuleList(DecoderLayer(config, layer) for layer in range(config.layers))
+        self.norm = RmsNorm(config.hidden, config.norm_eps)
+        self.lm_head = nn.Linear(config.hidden, config.vocabulary, bias=False)
+
+    def forward(self, span: Span, cache: Cache) -> Tensor:
+        """Run ``span`` behind ``cache`` and return hidden states [1, length, hidden] behind the last norm."""
+        hidden, routes = span.embeddings, Routes.of(span.experts)
+        for layer in self.layers:
+            hidden = layer(hidden, span.positions, routes, cache)
+        normed: Tensor = self.norm(hidden)
+        return normed
+
+
+class CogVLM2Network:
+    """One CogVLM2 model, weights still on the meta device when built."""
+
+    def __init__(self, config: CogVLM2Config) -> None:
+        with torch.device("meta"):
+            self.module = CogVLM2Model(config).eval()
+        if config.quantized:
+            linears = [name for name, part in self.module.named_modules() if isinstance(part, nn.Linear)]
+            replace_linears(self.module, [name for name in linears if name != "lm_head"], Bnb4Linear.like)
+
+    def encode(self, pixels: Tensor) -> Tensor:
+        """Return features [pictures, tokens, hidden], begin and end marks included, of ``pixels``."""
+        features: Tensor = self.module.vision(pixels)
+        return features
+
+    def embed(self, ids: Tensor) -> Tensor:
+        """Return token embeddings [1, length, hidden] of ``ids`` [1, length]."""
+        embeddings: Tensor = self.module.embed_tokens(ids)
+        return embeddings
+
+    def hidden_states(self, span: Span, cache: Cache) -> Tensor:
+        """Run ``span`` behind ``cache``; return hidden states [1, length, hidden] behind the last norm."""
+        hidden: Tensor = self.module(span, cache)
+        return hidden
+
+    def logits(self, hidden: Tensor) -> Tensor:
+        """Return float32 logits [.., vocab] of hidden states [.., hidden]."""
+        logits: Tensor = self.module.lm_head(hidden).float()
+        return logits
+
+    def decoder_layers(self) -> int:
+        """Return the number of decoder layers."""
+        return len(self.module.layers)
+
+    def blocks(self) -> nn.ModuleList:
+        """Return the decoder layers."""
+        return self.module.layers

@@ -1,0 +1,184 @@
+"""Video file -> the frames a family asks for.
+
+FFmpeg reads the file through PyAV, an optional dependency that is imported on first use. The index
+of all frames comes from the container without decoding; then only the frames asked for are decoded,
+each from the key frame before it. Which frames those are is each family's own rule.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+from bisect import bisect_right
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+from vlmchat.conversation import Message, Picture, Video
+from vlmchat.errors import VideoError
+from vlmchat.media.image import MAX_PIXELS
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+MAX_FRAMES = 2_000_000
+"""Longest video that is indexed: nine hours at 60 frames a second."""
+_FORMATS = "mov,mp4,matroska,webm,avi,mpeg,mpegts,mpegvideo,flv,asf,ogg,ivf,h264,hevc"
+"""Containers FFmpeg may try. Left out on purpose: playlists and scripts that name other files."""
+_SAFE = {"format_whitelist": _FORMATS, "protocol_whitelist": "file"}
+
+
+@dataclass(frozen=True, slots=True)
+class Clip:
+    """The frames of a video file, in the order in which they are shown."""
+
+    path: Path
+    ticks: tuple[int, ...]
+    """When each frame is shown, in units of the stream's time base."""
+    seconds: tuple[float, ...]
+    """The same in seconds, counted from the first frame."""
+    keys: tuple[int, ...]
+    """``ticks`` of the frames at which decoding can begin."""
+    fps: float
+    """Frames per second on average, as the container says."""
+
+    def __len__(self) -> int:
+        """Return the number of frames."""
+        return len(self.ticks)
+
+
+Choice: TypeAlias = Callable[[Clip], Sequence[int]]
+"""A family's rule: which frames of a clip it reads, as indices; an index may come twice."""
+
+
+def with_frames(messages: Sequence[Message], choose: Choice) -> tuple[Message, ...]:
+    """Return ``messages`` with every video file replaced by the frames that ``choose`` picks.
+
+    Videos that came frame by frame stay as they are.
+
+    Raises:
+        VideoError: as in :func:`read_clip` and :func:`read_frames`.
+    """
+    return tuple(
+        replace(
+            message, parts=tuple(_sampled(part, choose) if isinstance(part, Video) else part for part in message.parts)
+        )
+        for message in messages
+    )
+
+
+def _sampled(video: Video, choose: Choice) -> Video:
+    if video.frames:
+        return video
+    if video.path is None:
+        raise VideoError(f"{video.name} holds neither frames nor a file.", "Attach it again.")
+    clip = read_clip(video.path)
+    return replace(video, frames=read_frames(clip, tuple(choose(clip))))
+
+
+def read_clip(path: Path) -> Clip:
+    """Index the frames of the first video stream of ``path``; nothing is decoded.
+
+    Raises:
+        VideoError: PyAV is missing, there is no such file, it is no video, holds no frame, or more
+            than :data:`MAX_FRAMES`.
+    """
+    try:
+        about = path.stat()
+    except OSError as problem:
+        raise VideoError(f"{path} cannot be read: {problem.strerror}.", "Check the path.") from problem
+    return _read_clip(path, about.st_mtime_ns, about.st_size)
+
+
+@lru_cache(maxsize=8)
+def _read_clip(path: Path, _changed: int, _size: int) -> Clip:
+    with _opened(path) as (container, stream):
+        shown: list[tuple[int, bool]] = []
+        for packet in container.demux(stream):
+            if packet.pts is not None and not packet.is_discard:
+                shown.append((packet.pts, packet.is_keyframe))
+            if len(shown) > MAX_FRAMES:
+                raise VideoError(f"{path.name} has more than {MAX_FRAMES:,} frames.", "Cut out the part that matters.")
+        shown.sort()
+        if not shown:
+            raise VideoError(f"{path.name} holds no frames.", "Save it again, or give frames as pictures.")
+        ticks = tuple(tick for tick, _ in shown)
+        seconds = tuple(float((tick - ticks[0]) * stream.time_base) for tick in ticks)
+        keys = tuple(tick for tick, is_key in shown if is_key)
+        return Clip(path, ticks, seconds, keys, float(stream.average_rate or 0))
+
+
+@lru_cache(maxsize=4)
+def read_frames(clip: Clip, indices: tuple[int, ...]) -> tuple[Picture, ...]:
+    """Decode frames of ``clip`` at their full size, turned upright, as pictures in memory.
+
+    Args:
+        clip: from :func:`read_clip`.
+        indices: which frames, in any order; an index may come twice.
+
+    Raises:
+        VideoError: PyAV is missing, the file changed or is damaged, or its frames are too large.
+    """
+    wanted = sorted({clip.ticks[index] for index in indices})
+    with _opened(clip.path) as (container, stream):
+        images = dict(_decoded(clip, container, stream, wanted))
+    pictures = {tick: _as_picture(image, f"{clip.path.name}@{tick}") for tick, image in images.items()}
+    return tuple(pictures[clip.ticks[index]] for index in indices)
+
+
+def _decoded(clip: Clip, container: Any, stream: Any, wanted: Sequence[int]) -> Iterator[tuple[int, Image.Image]]:
+    """Yield (tick, picture) for each tick of ``wanted``, which is in order."""
+    frames = container.decode(stream)
+    at: int | None = None
+    for tick in wanted:
+        key = bisect_right(clip.keys, tick) - 1
+        if key >= 0 and (at is None or clip.keys[key] > at):
+            container.seek(clip.keys[key], stream=stream)
+            frames = container.decode(stream)
+        for frame in frames:
+            at = frame.pts
+            if at is not None and at >= tick:
+                break
+        else:
+            at = None
+        if at != tick:
+            raise _unreadable(clip.path, "a frame cannot be decoded")
+        yield tick, frame.to_image().rotate(frame.rotation, expand=True)
+
+
+def _as_picture(image: Image.Image, name: str) -> Picture:
+    """Hold ``image`` as a PNG, quickly packed."""
+    packed = io.BytesIO()
+    image.save(packed, "PNG", compress_level=1)
+    data = packed.getvalue()
+    return Picture(hashlib.sha256(data).hexdigest(), name, "image/png", image.width, image.height, data)
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[tuple[Any, Any]]:
+    """Open ``path`` and its first video stream; what FFmpeg refuses becomes a VideoError."""
+    try:
+        # Optional and slow to import (FFmpeg's libraries): only who attaches a video needs it.
+        import av
+    except ImportError as problem:
+        raise VideoError(
+            "Reading videos needs PyAV, which is not installed.", "Install vlmchat[video], or give frames as pictures."
+        ) from problem
+    try:
+        with path.open("rb") as file, av.open(file, options=_SAFE) as container:
+            if not container.streams.video:
+                raise _unreadable(path, "it holds no video stream")
+            stream = container.streams.video[0]
+            if stream.width * stream.height > MAX_PIXELS:
+                raise _unreadable(path, f"its frames have {stream.width:,} x {stream.height:,} pixels")
+            stream.thread_type = "AUTO"
+            yield container, stream
+    except (OSError, av.FFmpegError, UnicodeDecodeError) as problem:
+        raise _unreadable(path, str(problem)) from problem
+
+
+def _unreadable(path: Path, why: str) -> VideoError:
+    return VideoError(f"{path.name} is not a video this program can read: {why}.", "Give frames of it as pictures.")
