@@ -114,7 +114,7 @@ class Driven:
         """Wait until the model can answer."""
         await self.until(lambda: self.desk.model is not None)
 
-    async def type(self, text: str) -> None:
+    async def write(self, text: str) -> None:
         """Press one key for each character."""
         await self.pilot.press(*(" " if char == " " else char for char in text))
 
@@ -142,9 +142,11 @@ class Driven:
 
 
 def plain(widget: Widget) -> str:
-    """Return what ``widget`` draws now, without its colours."""
-    lines = widget.render_lines(widget.size.region)
-    return "\n".join("".join(segment.text for segment in strip) for strip in lines)
+    """Return what stands on the screen where ``widget`` is, without colours."""
+    screen = widget.screen
+    region = widget.region.intersection(screen.size.region)
+    strips = screen._compositor.render_strips()[region.y : region.bottom]
+    return "\n".join(strip.crop(region.x, region.right).text.rstrip() for strip in strips)
 
 
 def build(

@@ -7,6 +7,7 @@ from typing import ClassVar
 
 from textual.app import App, SystemCommand
 from textual.binding import BindingType
+from textual.command import CommandPalette
 from textual.screen import Screen
 
 from vlmchat.engine.api import Engine
@@ -16,7 +17,7 @@ from vlmchat.store.chats import ChatStore
 from vlmchat.tui.actions import bindings
 from vlmchat.tui.desk import Desk
 from vlmchat.tui.memory import Memory
-from vlmchat.tui.palette import ActionProvider, ThemeProvider
+from vlmchat.tui.palette import Commands
 from vlmchat.tui.screens.chat import ChatScreen
 from vlmchat.tui.text import say
 from vlmchat.tui.themes import DEFAULT, VARIABLES, ThemeShelf, read_themes
@@ -29,7 +30,7 @@ class VlmchatApp(App[int]):
     CSS_PATH = ["app.tcss", "screens/chat.tcss"]  # noqa: RUF012 - as Textual declares it
     TITLE = "vlmchat"
     BINDINGS: ClassVar[list[BindingType]] = bindings("app")
-    COMMANDS = {ActionProvider, ThemeProvider}  # noqa: RUF012 - as Textual declares it
+    COMMANDS = {Commands}  # noqa: RUF012 - as Textual declares it
     HORIZONTAL_BREAKPOINTS = [(0, "-narrow"), (100, "-wide")]  # noqa: RUF012 - as Textual declares it
 
     def __init__(self, desk: Desk, memory: Memory) -> None:
@@ -58,6 +59,11 @@ class VlmchatApp(App[int]):
         """Offer none of Textual's own commands: the palette reads the action table."""
         return ()
 
+    def action_command_palette(self) -> None:
+        """Open the palette in this app's own words."""
+        if not isinstance(self.screen, CommandPalette):
+            self.push_screen(CommandPalette(placeholder=say("palette.search"), id="--command-palette"))
+
     def on_mount(self) -> None:
         """Say which themes could not be used."""
         for problem in self.shelf.problems:
@@ -80,6 +86,13 @@ class VlmchatApp(App[int]):
         """Go on to the next theme."""
         if self.shelf.themes:
             self.use_theme(self.shelf.after(self.theme))
+
+    async def action_quit(self) -> None:
+        """Leave; what is in the box is kept first."""
+        chat = self.screen_stack[0]
+        if isinstance(chat, ChatScreen):
+            chat.keep_draft()
+        self.exit(0)
 
     async def action_help(self) -> None:
         """Show every key."""

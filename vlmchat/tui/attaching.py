@@ -65,7 +65,7 @@ class Found:
 def mentions(text: str) -> list[Mention]:
     """Return the parts of typed ``text`` that look like paths; nothing on disk is touched."""
     whole = text.strip()
-    if " " in whole and "\n" not in whole and whole.lower().endswith(SUFFIXES) and _looks_like_path(whole):
+    if " " in whole and "\n" not in whole and whole.startswith(_STARTS) and whole.lower().endswith(SUFFIXES):
         # A bare path with blanks in it can only be told from words when it is the whole line.
         start = text.index(whole)
         return [Mention(start, start + len(whole), _path(whole), sure=False), *_words(text)]
@@ -195,5 +195,7 @@ def _read(path: Path) -> Picture:
 
 def _without(text: str, taken: list[Mention]) -> str:
     for mention in reversed(taken):
-        text = text[: mention.start].rstrip(" ") + " " + text[mention.end :].lstrip(" ")
+        after = text[mention.end :].lstrip(" ")
+        joint = "" if after[:1] and after[0] in _ENDINGS else " "
+        text = text[: mention.start].rstrip(" ") + joint + after
     return text.strip(" ") if taken else text

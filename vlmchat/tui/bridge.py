@@ -3,9 +3,9 @@
 ONE worker thread runs every load and every answer, one after the other. Each piece of work has an
 id and a cancel event; each message carries the id of the work it comes from, and the receiver
 drops what belongs to work it no longer shows (Textual's ``exclusive=True`` does not stop a thread,
-so a superseded answer may still speak). New text is gathered for :data:`FLUSH_S` before it is
-posted: a message per token costs more than the drawing itself (style notes: 1,000 pieces took
-1.65 s of CPU singly, 0.97 s in batches of 33 ms).
+so a superseded answer may still speak). New text is announced once and taken all at once, at most
+every :data:`TAKE_S`: a message per token costs more than the drawing itself (style notes: 1,000
+pieces took 1.65 s of CPU singly, 0.97 s in batches of 33 ms), and a slow screen just takes more.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 from threading import Event as CancelEvent
+from threading import Lock
 from typing import Protocol
 from uuid import uuid4
 
@@ -29,8 +30,8 @@ from vlmchat.errors import VlmchatError
 from vlmchat.paths import places
 from vlmchat.tui.text import say
 
-FLUSH_S = 0.04
-"""Longest time a piece of text waits for company."""
+TAKE_S = 0.04
+"""How long the receiver lets text gather after it was announced."""
 
 
 class Receiver(Protocol):
@@ -38,6 +39,30 @@ class Receiver(Protocol):
 
     def post_message(self, message: Message) -> bool:
         """Put ``message`` into the receiver's queue."""
+
+
+class Arrived:
+    """Text between the two threads: the worker adds pieces, the screen takes all there is."""
+
+    def __init__(self) -> None:
+        self._lock = Lock()
+        self._pieces: list[str] = []
+        self._announced = False
+
+    def add(self, piece: str) -> bool:
+        """Keep ``piece``; True when the other side has to be told that there is something."""
+        with self._lock:
+            self._pieces.append(piece)
+            new, self._announced = not self._announced, True
+        return new
+
+    def take(self) -> str:
+        """Return everything that was added since the last take."""
+        with self._lock:
+            text = "".join(self._pieces)
+            self._pieces.clear()
+            self._announced = False
+        return text
 
 
 class FromWork(Message):
@@ -89,11 +114,12 @@ class AnswerProgress(FromWork):
 
 
 class AnswerText(FromWork):
-    """New text of the answer."""
+    """There is new text of the answer; no further one is sent until it is taken."""
 
-    def __init__(self, work: str, text: str) -> None:
+    def __init__(self, work: str, arrived: Arrived) -> None:
         super().__init__(work)
-        self.text = text
+        self.take = arrived.take
+        """Returns all text that has arrived by now, and lets the next piece announce itself."""
 
 
 class AnswerFinished(FromWork):
@@ -144,7 +170,9 @@ class Bridge:
         for work in self._works:
             work.cancel.set()
         self._thread.shutdown(wait=False, cancel_futures=True)
-        return not wait([work.done for work in self._works], timeout=patience_s).not_done
+        # A future cancelled before it began never counts as done for ``wait``.
+        begun = [work.done for work in self._works if not work.done.cancelled()]
+        return not wait(begun, timeout=patience_s).not_done
 
     def _submit(self, run: Callable[[Work], None], failed: Callable[[str, VlmchatError], FromWork]) -> Work:
         work = Work()
@@ -160,16 +188,16 @@ class Bridge:
             self._post(ModelLoading(work.id, event) if isinstance(event, Loading) else event)
 
     def _answer(self, asking: Callable[[CancelEvent], Iterator[AnswerEvent]], work: Work) -> None:
-        batch = _Batch(work.id, self._post)
+        arrived = Arrived()
         finished: Finished | None = None
         for event in asking(work.cancel):
             if isinstance(event, Delta):
-                batch.add(event.text)
+                if event.text and arrived.add(event.text):
+                    self._post(AnswerText(work.id, arrived))
             elif isinstance(event, Finished):
                 finished = event
             else:
                 self._post(AnswerProgress(work.id, event))
-        batch.flush()
         if finished is not None:
             # Only now: the session writes the answer after it has yielded its end.
             self._post(AnswerFinished(work.id, finished))
@@ -188,28 +216,6 @@ class Bridge:
         with suppress(RuntimeError):
             if self._open:
                 self._receiver.post_message(message)
-
-
-class _Batch:
-    """Gathers pieces of text until :data:`FLUSH_S` has passed since the last post."""
-
-    def __init__(self, work: str, post: Callable[[FromWork], None]) -> None:
-        self._work, self._post = work, post
-        self._pieces: list[str] = []
-        self._posted = 0.0
-
-    def add(self, text: str) -> None:
-        """Keep ``text``, or post it with what was kept when the last post is long enough ago."""
-        self._pieces.append(text)
-        if time.monotonic() - self._posted >= FLUSH_S:
-            self.flush()
-
-    def flush(self) -> None:
-        """Post what was kept."""
-        if self._pieces:
-            self._post(AnswerText(self._work, "".join(self._pieces)))
-            self._pieces.clear()
-            self._posted = time.monotonic()
 
 
 def in_the_tree(error: BaseException) -> VlmchatError:

@@ -30,10 +30,15 @@ LOAD_PATIENCE_S = 0.2
 class OpenChat:
     """The chat on the screen; the worker writes into the one it began with, never into its successor."""
 
-    id: str | None = None
-    title: str = ""
+    stored: str | None = None
+    """The chat it was opened from; None for a new one."""
     session: Session | None = None
     """Made with its first question, on the worker's thread: opening one reads the store."""
+
+    @property
+    def id(self) -> str | None:
+        """The chat in the store, which a new one has only after its first question."""
+        return self.stored if self.session is None else self.session.chat_id
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +61,8 @@ class Desk:
     engine: Engine | None = None
     model: ReadyModel | None = None
     chat: OpenChat = field(default_factory=OpenChat)
-    loading: Work | None = None
+    loading: Work | None = field(default_factory=Work)
+    """The load under way; at the start one that is about to begin, so that a question can wait for it."""
     answering: Work | None = None
     queued: Draft | None = None
     """A question that waits for the model."""
@@ -111,7 +117,7 @@ class Desk:
         """Put ``chat``, or a new one, on the desk; the answer under way is stopped and stored as it is."""
         self.stop()
         self.answering = None
-        self.chat = OpenChat() if chat is None else OpenChat(chat.summary.id, chat.summary.title)
+        self.chat = OpenChat() if chat is None else OpenChat(chat.summary.id)
 
     def is_current(self, message: FromWork) -> bool:
         """Say whether ``message`` is about work that the screen still shows."""
@@ -137,10 +143,9 @@ class Desk:
         assert self.engine is not None, "a ready model has an engine"
         session = chat.session
         if session is None:
-            session = Session(self.engine, self.store, model.name, model.revision, chat.id)
+            session = Session(self.engine, self.store, model.name, model.revision, chat.stored)
             session.sampling, session.vision = self.settings.sampling, self.settings.vision
             session.system = self.settings.system or session.system
             chat.session = session
         session.model, session.revision = model.name, model.revision
         yield from session.ask(draft.parts, cancel)
-        chat.id = session.chat_id

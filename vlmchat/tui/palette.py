@@ -6,7 +6,9 @@ from collections.abc import Iterator
 from functools import partial
 from typing import TYPE_CHECKING, cast
 
+from textual.app import App
 from textual.command import DiscoveryHit, Hit, Hits, Provider
+from textual.screen import Screen
 from textual.types import IgnoreReturnCallbackType
 
 from vlmchat.tui.actions import ACTIONS
@@ -37,23 +39,18 @@ class _TableProvider(Provider):
                 yield Hit(score, matcher.highlight(label), command, help=tip)
 
 
-class ActionProvider(_TableProvider):
-    """The action table: what the open screen offers, then what is offered everywhere."""
+class Commands(_TableProvider):
+    """The action table: what the open screen offers, then what is offered everywhere, then the themes."""
 
     def rows(self) -> Iterator[tuple[str, str, IgnoreReturnCallbackType]]:
-        """Return the actions of this screen and of the app."""
+        """Return what can be done here and now."""
+        app = cast("VlmchatApp", self.app)
         scope = getattr(self.screen, "scope", "")
         for action in ACTIONS:
-            if action.palette and action.scope in {scope, "app"}:
-                runner = self.app if action.scope == "app" else self.screen
+            runner: App[int] | Screen[object] = app if action.scope == "app" else self.screen
+            if not (action.palette and action.scope in {scope, "app"}):
+                continue
+            if runner.check_action(action.method, ()):
                 yield f"{action.label}  ({action.keys})", action.tip, partial(runner.run_action, action.method)
-
-
-class ThemeProvider(_TableProvider):
-    """One command for each theme."""
-
-    def rows(self) -> Iterator[tuple[str, str, IgnoreReturnCallbackType]]:
-        """Return a command for every theme on the shelf."""
-        app = cast("VlmchatApp", self.app)
         for name, title in app.shelf.titles.items():
             yield say("palette.theme", title=title), say("palette.theme.tip"), partial(app.use_theme, name)

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from time import localtime, strftime
 
+from vlmchat.plaintext import one_line
+
 _ENGLISH: dict[str, str] = {
     # actions: what the footer, the palette and the help say
     "action.quit": "Quit",
@@ -184,6 +186,11 @@ def size(count: int) -> str:
             return f"{value:.0f} {unit}" if value >= 99.5 or unit == "B" else f"{value:.1f} {unit}"
         value /= 1000
     return f"{value:.1f} TB"
+
+
+def model_name(name: str) -> str:
+    """Return a model as a narrow place can show it: a folder by its last part, a catalog name whole."""
+    return one_line(name.rstrip("/").rsplit("/", 1)[-1] if name.startswith("/") else name)
 
 
 def ago(then: float, now: float) -> str:

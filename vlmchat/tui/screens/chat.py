@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable
+from functools import partial
 from typing import TYPE_CHECKING, ClassVar
 
 from textual import on
@@ -49,6 +50,8 @@ class ChatScreen(Screen[None]):
         self.memory = memory
         self._question: QuestionView | None = None
         self._answer: AnswerView | None = None
+        self._arrived: bridge.AnswerText | None = None
+        """The newest announcement of text, which may not have been taken yet."""
         self._starting = False
         """A question was accepted and is being drawn; another one has to wait."""
 
@@ -134,7 +137,8 @@ class ChatScreen(Screen[None]):
         """Show the saved chats."""
         from vlmchat.tui.screens.chats import ChatsScreen
 
-        self.app.push_screen(ChatsScreen(self.desk.store, self.desk.chat.id), self._chat_chosen)
+        busy = self.desk.answering is not None
+        self.app.push_screen(ChatsScreen(self.desk.store, self.desk.chat.id, busy), self._chat_chosen)
 
     def action_models(self) -> None:
         """Show the models."""
@@ -233,15 +237,16 @@ class ChatScreen(Screen[None]):
             self.status.show_progress(message.event)
 
     @on(bridge.AnswerText)
-    async def _answer_text(self, message: bridge.AnswerText) -> None:
-        if self.desk.is_current(message) and self._answer is not None:
-            self.status.show(say("status.answering"), "success")
-            await self._answer.write(message.text)
+    def _answer_text(self, message: bridge.AnswerText) -> None:
+        self._arrived = message
+        self.set_timer(bridge.TAKE_S, partial(self._write, message))
 
     @on(bridge.AnswerFinished)
     async def _answer_finished(self, message: bridge.AnswerFinished) -> None:
         if not self.desk.is_current(message):
             return
+        if self._arrived is not None:
+            await self._write(self._arrived)
         self.desk.answering = None
         if self._answer is not None:
             await self._answer.finish(message.finished, self.status.model)
@@ -263,6 +268,12 @@ class ChatScreen(Screen[None]):
             self._complain(message.error, say("panel.draft_back"))
 
     # The steps they share
+
+    async def _write(self, message: bridge.AnswerText) -> None:
+        """Draw all text that has come since it was announced."""
+        if self.desk.is_current(message) and self._answer is not None:
+            self.status.show(say("status.answering"), "success")
+            await self._answer.write(message.take())
 
     async def _begin(self, draft: Draft) -> None:
         """Draw an accepted question and ask it, now or when the model is ready."""
@@ -304,7 +315,7 @@ class ChatScreen(Screen[None]):
         await self.transcript.welcome_if_empty()
 
     def _forget_views(self) -> None:
-        self._question = self._answer = None
+        self._question = self._answer = self._arrived = None
 
     def _settle(self) -> None:
         """Show what the desk has now: a model, a load, or neither."""

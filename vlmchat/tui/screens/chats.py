@@ -32,10 +32,12 @@ class ChatsScreen(Listing[ChatSummary]):
     BINDINGS: ClassVar[list[BindingType]] = bindings("chats")
     scope: ClassVar[Scope] = "chats"
 
-    def __init__(self, store: ChatStore, current: str | None) -> None:
+    def __init__(self, store: ChatStore, current: str | None, answering: bool) -> None:
         super().__init__(say("chats.title"), say("chats.filter"))
         self._store = store
         self._current = current
+        self._answering = answering
+        """The open chat is being written to, so it cannot go."""
         self._deleted: list[ChatSummary] = []
 
     def on_mount(self) -> None:
@@ -89,6 +91,9 @@ class ChatsScreen(Listing[ChatSummary]):
         """Delete the marked chat at once; it can be brought back."""
         row = self.marked
         if row is None:
+            return
+        if self._answering and row.id == self._current:
+            self._say("toast.deleting_busy", row)
             return
         await self._write(self._store.delete, row.id)
         self._deleted.append(row)
@@ -146,5 +151,6 @@ def _snippet(text: str) -> Content:
     """Return the hit of a search, its matches marked."""
     content = Content("")
     for number, piece in enumerate(text.replace("\x03", "\x02").split("\x02")):
-        content = content + Content.styled(one_line(piece), "bold $accent" if number % 2 else "$quiet")
+        shown = printable(piece).replace("\n", " ").replace("\t", " ")
+        content = content + Content.styled(shown, "bold $accent" if number % 2 else "$quiet")
     return content

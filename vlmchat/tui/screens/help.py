@@ -6,15 +6,13 @@ from typing import ClassVar
 
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
-from textual.containers import Vertical, VerticalScroll
+from textual.containers import Horizontal, Vertical, VerticalScroll
 from textual.content import Content
 from textual.screen import ModalScreen
 from textual.widgets import Static
 
-from vlmchat.tui.actions import SCOPES, Scope, of
+from vlmchat.tui.actions import SCOPES, of
 from vlmchat.tui.text import say
-
-_KEY_WIDTH = 8
 
 
 class HelpScreen(ModalScreen[None]):
@@ -30,15 +28,9 @@ class HelpScreen(ModalScreen[None]):
             with VerticalScroll():
                 for scope in SCOPES:
                     yield Static(Content(say(f"scope.{scope}")), classes="scope")
-                    yield Static(_rows(scope), classes="rows")
+                    for action in of(scope):
+                        with Horizontal(classes="row"):
+                            yield Static(Content(action.keys), classes="key")
+                            yield Static(Content(action.label), classes="label")
+                            yield Static(Content(action.tip), classes="tip")
             yield Static(Content(say("panel.help.keys")), classes="keys")
-
-
-def _rows(scope: Scope) -> Content:
-    rows = [
-        Content.assemble(
-            (action.keys.rjust(_KEY_WIDTH), "bold $primary"), "  ", (action.label, "bold"), "  ", (action.tip, "$quiet")
-        )
-        for action in of(scope)
-    ]
-    return Content("\n").join(rows)

@@ -40,9 +40,9 @@ class Listing(ModalScreen[str | None], Generic[Row]):
         self.rows: Sequence[Row] = ()
 
     def compose(self) -> ComposeResult:
-        """Title, line, list, a text for the marked row, keys."""
-        with Vertical(classes="listing"):
-            yield Static(Content(self._title), classes="title")
+        """Line, list, a text for the marked row, keys."""
+        with Vertical(classes="listing") as box:
+            box.border_title = self._title
             yield Input(placeholder=self._placeholder)
             yield OptionList(markup=False)
             yield Static(classes="empty")
@@ -66,8 +66,10 @@ class Listing(ModalScreen[str | None], Generic[Row]):
 
     def show_rows(self, rows: Sequence[Row], empty: str, mark: int = 0) -> None:
         """Draw ``rows``, or the text ``empty`` when there are none."""
-        self.rows = rows
         options = self.query_one(OptionList)
+        if rows and rows == self.rows:
+            return
+        self.rows = rows
         options.clear_options()
         options.add_options([Option(self.draw(row)) for row in rows])
         options.display = bool(rows)

@@ -65,7 +65,8 @@ class ModelsScreen(Listing[ModelRow]):
         weight = size(row.spec.bytes) if row.spec is not None and row.spec.bytes else ""
         abilities = ", ".join(row.spec.abilities) if row.spec is not None else ""
         return Content.assemble(
-            (f"{name:<26}", "bold" if row.here else "$quiet"),
+            ("● " if row.here else "○ ", "$success" if row.here else "$quiet"),
+            (f"{name:<26}", "bold" if row.here else "$foreground 70%"),
             (f"{weight:>9}  ", "$quiet"),
             (f"{say(state):<11}", "$success" if row.here else "$quiet"),
             (abilities, "$quiet"),

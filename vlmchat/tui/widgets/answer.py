@@ -15,9 +15,9 @@ from textual.widgets import Markdown, Static
 from textual.widgets.markdown import MarkdownStream
 
 from vlmchat.engine.events import Finished
-from vlmchat.plaintext import one_line, printable
+from vlmchat.plaintext import printable
 from vlmchat.store.model import Turn
-from vlmchat.tui.text import say, seconds
+from vlmchat.tui.text import model_name, say, seconds
 from vlmchat.tui.widgets.turn import LinkSeen
 
 LONGEST_LINE = 2000
@@ -92,6 +92,8 @@ class AnswerView(Vertical):
 
     async def write(self, text: str) -> None:
         """Add what the model wrote."""
+        if not text:
+            return
         if self._stream is None:
             self._stream = Markdown.get_stream(self.query_one(AnswerText))
             self.show_stats("")
@@ -146,6 +148,6 @@ def _line(reason: str, first_token_s: float, rate: float, tokens: int, model: st
         say("stats.rate", rate=f"{rate:.1f}") if rate else "",
         say("stats.tokens", count=tokens),
         say(f"stats.reason.{reason}"),
-        one_line(model),
+        model_name(model),
     ]
     return " · ".join(figure for figure in figures if figure)

@@ -7,9 +7,8 @@ from textual.reactive import reactive
 from textual.widget import Widget
 
 from vlmchat.engine.events import Encoding, Loading, Prefill
-from vlmchat.plaintext import one_line
 from vlmchat.tui.desk import ReadyModel
-from vlmchat.tui.text import say, size
+from vlmchat.tui.text import model_name, say, size
 
 _BAR = 12
 """Cells of the progress bar."""
@@ -55,12 +54,12 @@ class StatusLine(Widget):
 
     def show_wanted(self, reference: str) -> None:
         """Name a model that is about to load."""
-        self.model, self.detail = one_line(reference), ""
+        self.model, self.detail = model_name(reference), ""
         self.show(say("status.loading"), "warning")
 
     def show_ready(self, model: ReadyModel) -> None:
         """Name the model that is in memory, and what it runs on."""
-        self.model = one_line(model.name)
+        self.model = model_name(model.name)
         if model.loaded is not None:
             held = [model.loaded.device, model.loaded.dtype]
             if model.loaded.quantization != "none":

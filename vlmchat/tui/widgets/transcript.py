@@ -28,16 +28,23 @@ class Welcome(Vertical):
     """What an empty chat shows: what this is, and what to press."""
 
     def compose(self) -> ComposeResult:
-        """A name, a line, and the keys to begin with."""
-        yield Static(Content(say("welcome.title")), classes="name")
-        yield Static(Content(say("welcome.line")), classes="line")
-        yield Static(self._keys(), classes="keys")
+        """A mark with the name and a line, and the keys to begin with."""
+        yield Static(self._mark())
+        yield Static(self._keys())
+
+    def _mark(self) -> Content:
+        """A framed picture of three shapes, with two lines beside it."""
+        shapes = Content.assemble(("●", "$answer"), " ", ("▲", "$question"), " ", ("■", "$accent"))
+        return Content.assemble(
+            ("╭───────╮", "$line"), "\n",
+            ("│ ", "$line"), shapes, (" │", "$line"), "   ", (say("welcome.title"), "bold $primary"), "\n",
+            ("╰───────╯", "$line"), "   ", (say("welcome.line"), "$foreground"),
+        )  # fmt: skip
 
     def _keys(self) -> Content:
         rows = [("path", say("welcome.attach"))]
         rows += [(key_of(name), say(f"welcome.{name}")) for name in ("send", "stop", "models", "chats", "help")]
-        width = max(len(key) for key, _ in rows)
-        lines = [Content.assemble((key.rjust(width), "bold $primary"), "   ", (words, "$quiet")) for key, words in rows]
+        lines = [Content.assemble((f"{key:<9}   ", "bold $primary"), (words, "$quiet")) for key, words in rows]
         return Content("\n").join(lines)
 
 
@@ -47,6 +54,17 @@ class Earlier(Static):
 
 class Turns(Vertical):
     """The turns themselves, at least as high as the window: a short chat begins at its top."""
+
+    async def greet(self) -> None:
+        """Show the welcome when there is nothing else."""
+        if not self.children:
+            self.add_class("-empty")
+            await self.mount(Welcome())
+
+    async def leave_welcome(self) -> None:
+        """Make room for the first turn."""
+        self.remove_class("-empty")
+        await self.query(Welcome).remove()
 
 
 class Transcript(VerticalScroll, can_focus=False):
@@ -58,11 +76,11 @@ class Transcript(VerticalScroll, can_focus=False):
 
     def compose(self) -> ComposeResult:
         """Begin empty, with a welcome."""
-        with Turns():
-            yield Welcome()
+        yield Turns()
 
-    def on_mount(self) -> None:
+    async def on_mount(self) -> None:
         """Stay at the end while it is not scrolled away from."""
+        await self.turns.greet()
         self.anchor()
 
     @property
@@ -81,16 +99,15 @@ class Transcript(VerticalScroll, can_focus=False):
         """Show an empty chat."""
         self._hidden = []
         await self.turns.remove_children()
-        await self.turns.mount(Welcome())
+        await self.turns.greet()
 
     async def welcome_if_empty(self) -> None:
         """Greet again when the only question was taken back."""
-        if not self.turns.children:
-            await self.turns.mount(Welcome())
+        await self.turns.greet()
 
     async def add_question(self, question: Draft, note: str = "") -> QuestionView:
         """Add a question at the end and go there."""
-        await self._leave_welcome()
+        await self.turns.leave_welcome()
         view = QuestionView(question, note)
         await self.turns.mount(view)
         self.anchor()
@@ -107,7 +124,7 @@ class Transcript(VerticalScroll, can_focus=False):
         await self.clear()
         if not turns:
             return
-        await self._leave_welcome()
+        await self.turns.leave_welcome()
         self._hidden = list(turns[:-FIRST_SHOWN])
         if self._hidden:
             await self.turns.mount(Earlier(Content(say("turn.earlier", count=len(self._hidden)))))
@@ -132,9 +149,6 @@ class Transcript(VerticalScroll, can_focus=False):
             notice.update(Content(say("turn.earlier", count=len(self._hidden))))
         else:
             await notice.remove()
-
-    async def _leave_welcome(self) -> None:
-        await self.query(Welcome).remove()
 
 
 def _answer(turn: Turn | None = None) -> AnswerView:

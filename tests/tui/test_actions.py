@@ -1,0 +1,132 @@
+"""The action table: every action can be reached with the keys of an old terminal, and says what it does."""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from textual.dom import DOMNode
+
+import vlmchat.tui
+from tests.tui.helpers import build, driven, plain
+from vlmchat.tui import text
+from vlmchat.tui.actions import ACTIONS, SCOPES, Action, key_of, of, shown
+from vlmchat.tui.app import VlmchatApp
+from vlmchat.tui.screens.chat import ChatScreen
+from vlmchat.tui.screens.chats import ChatsScreen
+from vlmchat.tui.screens.help import HelpScreen
+from vlmchat.tui.screens.models import ModelsScreen
+from vlmchat.tui.widgets.chips import Chip
+from vlmchat.tui.widgets.prompt import PromptArea
+
+HOMES: dict[str, type[DOMNode]] = {
+    "app": VlmchatApp,
+    "chat": ChatScreen,
+    "prompt": PromptArea,
+    "chips": Chip,
+    "models": ModelsScreen,
+    "chats": ChatsScreen,
+}
+LEGACY = re.compile(r"ctrl\+[a-z]|f[1-9]|f1[0-2]|enter|escape|up|down|backspace|delete|pageup|pagedown|[a-z]")
+"""What a terminal without any keyboard protocol sends as a code of its own."""
+DOUBLES = {"ctrl+i", "ctrl+m", "ctrl+h"}
+"""The same bytes as Tab, Enter and Backspace."""
+
+
+@pytest.mark.parametrize("action", ACTIONS, ids=lambda action: f"{action.scope}.{action.id}")
+def test_action_is_typable_named_and_done(action: Action) -> None:
+    keys = action.key.split(",")
+    assert all(LEGACY.fullmatch(key) and key not in DOUBLES for key in keys)
+    assert action.label
+    assert action.tip.endswith(".")
+    method = action.method.split("(")[0]
+    assert hasattr(HOMES[action.scope], f"action_{method}"), action
+
+
+def test_no_key_is_given_twice_in_one_place() -> None:
+    for scope in SCOPES:
+        keys = [key for action in of(scope) for key in action.key.split(",")]
+        assert len(keys) == len(set(keys)), scope
+    chat = {key for scope in ("app", "chat", "prompt") for action in of(scope) for key in action.key.split(",")}
+    assert len(chat) == sum(len(of(scope)) for scope in ("app", "chat", "prompt"))
+
+
+def test_keys_are_written_as_people_write_them() -> None:
+    assert (shown("ctrl+j"), shown("f1"), shown("escape"), key_of("send")) == ("Ctrl+J", "F1", "Esc", "Enter")
+
+
+async def test_help_lists_every_action() -> None:
+    async with driven(build(), (120, 100)) as run:
+        await run.pilot.press("f1")
+        await run.until(lambda: isinstance(run.app.screen, HelpScreen))
+        await run.pilot.pause()
+        page = plain(run.app.screen)
+        for action in ACTIONS:
+            assert action.label in page
+            assert action.keys in page
+        await run.pilot.press("f1")
+        assert run.app.screen is run.chat
+
+
+async def test_palette_finds_actions_and_themes() -> None:
+    async with driven(build(), (120, 60)) as run:
+        await run.pilot.press("ctrl+p")
+        await run.until(lambda: "Theme: Paper" in plain(run.app.screen))
+        page = plain(run.app.screen)
+        for label in ("New chat", "Chats", "Models", "Copy answer", "Help", "Quit"):
+            assert label in page
+        assert "Stop" not in page
+        await run.pilot.press(*"paper")
+        await run.until(lambda: "Begin a new chat" not in plain(run.app.screen))
+        await run.pilot.press("down", "enter")
+        await run.until(lambda: run.app.theme == "paper")
+
+
+async def test_palette_runs_an_action() -> None:
+    async with driven(build(), (120, 60)) as run:
+        await run.pilot.press("ctrl+p", *"models")
+        await run.until(lambda: "Models" in plain(run.app.screen))
+        await run.pilot.pause(0.3)
+        await run.pilot.press("down", "enter")
+        await run.until(lambda: isinstance(run.app.screen, ModelsScreen))
+
+
+async def test_a_hint_can_be_clicked() -> None:
+    async with driven(build(), (120, 30)) as run:
+        line = plain(run.chat.query_one("KeyHints"))
+        await run.pilot.click("KeyHints", offset=(line.index("Models"), 0))
+        await run.until(lambda: isinstance(run.app.screen, ModelsScreen))
+
+
+def said() -> Iterator[str]:
+    """Yield every key that the code asks the text table for, dynamic ones as patterns."""
+    for file in Path(vlmchat.tui.__file__).parent.rglob("*.py"):
+        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Constant) and isinstance(node.value, str):
+                yield re.escape(node.value)
+            elif isinstance(node, ast.JoinedStr):
+                parts = (re.escape(str(part.value)) if isinstance(part, ast.Constant) else ".+" for part in node.values)
+                yield "".join(parts)
+
+
+def test_no_text_is_unused() -> None:
+    patterns = re.compile("|".join(pattern for pattern in set(said()) if "." in pattern and pattern != ".+"))
+    unused = [key for key in text._ENGLISH if not patterns.fullmatch(key)]
+    assert not unused
+
+
+def test_short_forms_of_figures() -> None:
+    assert [text.seconds(value) for value in (0.34, 1.23, 75.4)] == ["340 ms", "1.2 s", "75 s"]
+    assert [text.size(value) for value in (5, 9_800_000, 152_000_000_000, 3 * 10**12)] == [
+        "5 B",
+        "9.8 MB",
+        "152 GB",
+        "3.0 TB",
+    ]
+    ages = (5, 120, 7200, 100_000)
+    assert [text.ago(0, age) for age in ages] == ["just now", "2 min ago", "2 h ago", "yesterday"]
+    assert text.ago(0, 10**6).startswith("19")
+    assert text.model_name("/a/b/") == "b"
