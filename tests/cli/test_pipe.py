@@ -6,7 +6,6 @@ import base64
 import contextlib
 import json
 import os
-import resource
 import select
 import signal
 import subprocess
@@ -17,7 +16,7 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from tests.cli.harness import call, process, started
+from tests.cli.harness import call, command, started
 from tests.conftest import png
 from tests.fakes import ScriptedEngine
 from vlmchat.chat import opening
@@ -290,13 +289,19 @@ def test_a_closed_pipe_is_quiet() -> None:
     assert err == b""
 
 
-def test_memory_stays_flat(picture_file: Path) -> None:
+def test_memory_stays_flat(picture_file: Path, tmp_path: Path) -> None:
     def peak(count: int) -> int:
-        process({}, "pipe", stdin=lines({"prompt": "Hi " * 50, "images": [str(picture_file)]}) * count)
-        return resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
+        """Kilobytes that this one process held at most."""
+        requests_file = tmp_path / "requests.jsonl"
+        requests_file.write_bytes(lines({"prompt": "Hi " * 50, "images": [str(picture_file)]}) * count)
+        with requests_file.open("rb") as stdin:
+            running = subprocess.Popen(command({}, "pipe"), stdin=stdin, stdout=subprocess.DEVNULL)
+            _, status, used = os.wait4(running.pid, 0)
+        running.returncode = os.waitstatus_to_exitcode(status)
+        assert running.returncode == 0
+        return used.ru_maxrss
 
-    few = peak(10)
-    assert peak(3000) - few < 20_000, "kilobytes"
+    assert peak(3000) - peak(10) < 10_000
 
 
 json_values = st.recursive(
