@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from typing import TypeVar
 
 import torch
+from huggingface_hub.errors import StrictDataclassError
 
 from vlmchat.errors import CheckpointError
 from vlmchat.families.family import Config
@@ -25,7 +26,7 @@ def reading() -> Iterator[None]:
         yield
     except KeyError as problem:
         raise unusable(f"lacks the key {problem}") from problem
-    except (TypeError, ValueError, AttributeError, ZeroDivisionError) as problem:
+    except (TypeError, ValueError, AttributeError, ZeroDivisionError, StrictDataclassError) as problem:
         raise unusable(f"has a value of the wrong kind: {problem}") from problem
 
 

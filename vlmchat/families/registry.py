@@ -19,11 +19,19 @@ if TYPE_CHECKING:
 FAMILIES: Mapping[str, str] = {
     "internvl2": "vlmchat.families.internvl2.family",
     "cogvlm2": "vlmchat.families.cogvlm2.family",
+    "ovis2": "vlmchat.families.ovis2.family",
 }
 """Family name -> the module whose ``FAMILY`` fills the contract of ``families/family.py``."""
 
 _RUNS: frozenset[tuple[str, str]] = frozenset(
-    {("internvl2", "pytorch"), ("internvl2", "awq"), ("cogvlm2", "pytorch"), ("cogvlm2", "bnb")}
+    {
+        ("internvl2", "pytorch"),
+        ("internvl2", "awq"),
+        ("cogvlm2", "pytorch"),
+        ("cogvlm2", "bnb"),
+        ("ovis2", "pytorch"),
+        ("ovis2", "gptq"),
+    }
 )
 """(family, checkpoint format) pairs whose numbers are proven against golden fixtures."""
 
@@ -39,18 +47,18 @@ def load_family(name: str) -> Family:
     return family
 
 
-def read_config(folder: Path) -> dict[str, Any]:
-    """Return the parsed config.json of ``folder``.
+def read_config(folder: Path, name: str = "config.json") -> dict[str, Any]:
+    """Return the parsed file ``name`` of ``folder``.
 
     Raises:
         CheckpointError: there is none, or it is no JSON object.
     """
-    path = folder / "config.json"
+    path = folder / name
     try:
         config = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as problem:
         raise CheckpointError(
-            f"{folder} is no checkpoint: it has no config.json.", "Name a folder in the layout of the model hubs."
+            f"{folder} is no checkpoint: it has no {name}.", "Name a folder in the layout of the model hubs."
         ) from problem
     except (OSError, ValueError) as problem:
         raise CheckpointError(f"{path} cannot be read: {problem}.", "Fetch the file again.") from problem
