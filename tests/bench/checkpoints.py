@@ -25,8 +25,13 @@ INTERNVL2_1B = {
 """InternVL2-1B: InternViT-300M and Qwen2-0.5B (facts §1)."""
 
 
-def build_internvl2(folder: Path, geometry: dict[str, dict[str, int]], dtype: torch.dtype) -> Path:
-    """Write a random checkpoint of ``geometry`` to ``folder`` unless it is there; tokenizer of the fixture."""
+def build_internvl2(
+    folder: Path, geometry: dict[str, dict[str, int]], dtype: torch.dtype, *, random: bool = True
+) -> Path:
+    """Write a checkpoint of ``geometry`` to ``folder`` unless it is there; tokenizer of the fixture.
+
+    ``random`` False fills it with zeros, which is much faster, for tests that measure memory only.
+    """
     if (folder / "model.safetensors").exists():
         return folder
     shutil.copytree(QWEN2 / "checkpoint", folder, ignore=shutil.ignore_patterns("*.safetensors"), dirs_exist_ok=True)
@@ -36,12 +41,18 @@ def build_internvl2(folder: Path, geometry: dict[str, dict[str, int]], dtype: to
     config |= {"force_image_size": geometry["vision"]["image_size"], "torch_dtype": str(dtype).removeprefix("torch.")}
     (folder / "config.json").write_text(json.dumps(config))
     torch.manual_seed(0)
-    tensors = {
-        name: (torch.randn(shape) * 0.02 + (1.0 if "norm" in name and name.endswith("weight") else 0.0)).to(dtype)
-        for name, shape in original_shapes(geometry).items()
-    }
+    shapes = original_shapes(geometry)
+    if random:
+        tensors = {name: _random(name, shape).to(dtype) for name, shape in shapes.items()}
+    else:
+        tensors = {name: torch.zeros(shape, dtype=dtype) for name, shape in shapes.items()}
     save_file(tensors, folder / "model.safetensors")
     return folder
+
+
+def _random(name: str, shape: tuple[int, ...]) -> torch.Tensor:
+    around = 1.0 if "norm" in name and name.endswith("weight") else 0.0
+    return torch.randn(shape) * 0.02 + around
 
 
 def original_shapes(geometry: dict[str, dict[str, int]]) -> dict[str, tuple[int, ...]]:

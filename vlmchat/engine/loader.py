@@ -18,7 +18,7 @@ from vlmchat.engine.api import LoadedModel
 from vlmchat.engine.device import choose_device, choose_dtype, memory_guard
 from vlmchat.engine.events import Loading
 from vlmchat.engine.quantize import QuantizedLinear, prepare
-from vlmchat.engine.shards import Stored, open_shards, stored_tensors
+from vlmchat.engine.shards import Stored, open_shards, release_pages, stored_tensors
 from vlmchat.errors import CheckpointError
 from vlmchat.families.family import Checkpoint, Network
 from vlmchat.families.mapping import Placement, plan
@@ -70,7 +70,9 @@ def load(folder: Path, options: LoadOptions, stopped: Callable[[], bool]) -> Gen
         entry = stored[placement.source]
         with memory_guard("loading the weights"):
             if placement.targets:
-                _place(network.module, placement, shards[entry.file].read(placement.source), device, dtype)
+                tensor = shards[entry.file].read(placement.source)
+                if _place(network.module, placement, tensor, device, dtype):
+                    release_pages(tensor)
         done += entry.bytes
         since += entry.bytes
         if since >= PROGRESS_BYTES or done == total:
@@ -126,17 +128,23 @@ def _wanted(module: nn.Module) -> dict[str, torch.Size]:
     return {name: tensor.shape for name, tensor in module.state_dict(keep_vars=True).items()}
 
 
-def _place(module: nn.Module, placement: Placement, tensor: Tensor, device: torch.device, dtype: torch.dtype) -> None:
+def _place(module: nn.Module, placement: Placement, tensor: Tensor, device: torch.device, dtype: torch.dtype) -> bool:
+    """Put the parts of ``tensor`` where they belong; says whether all of them were copied."""
+    stored = tensor.untyped_storage().data_ptr()
+    copied = True
     for target, part in zip(placement.targets, placement.split(tensor), strict=True):
         owner_name, _, leaf = target.rpartition(".")
         owner = module.get_submodule(owner_name)
         moved = part.to(device) if placement.as_stored else part.to(device=device, dtype=dtype)
         if isinstance(owner, QuantizedLinear) and leaf == "weight":
             owner.take(moved)
-        elif leaf in owner._buffers:
+            continue
+        copied = copied and moved.untyped_storage().data_ptr() != stored
+        if leaf in owner._buffers:
             owner._buffers[leaf] = moved
         else:
             setattr(owner, leaf, nn.Parameter(moved, requires_grad=False))
+    return copied
 
 
 def _unpack(module: nn.Module, dtype: torch.dtype, total: int) -> Iterator[Loading]:

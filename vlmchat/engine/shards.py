@@ -6,8 +6,11 @@ torch with ``weights_only``, which builds tensors and refuses everything else a 
 
 from __future__ import annotations
 
+import ctypes
 import json
+import mmap
 import pickle
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -102,6 +105,22 @@ class PickleShard:
     def read(self, name: str) -> Tensor:
         """Return a view of the mapped file."""
         return self._loaded[name]
+
+
+def release_pages(tensor: Tensor) -> None:
+    """Let the system take back the pages of a mapped ``tensor`` that has been copied elsewhere.
+
+    Without this a load that converts the dtype keeps the whole file in its resident memory beside
+    the result: 1.5x of the target at bf16 to fp32 instead of 1.0x. The pages are those of a file,
+    so a later access reads them again. Linux only; elsewhere nothing happens.
+    """
+    if sys.platform != "linux":
+        return
+    page = mmap.PAGESIZE
+    start = -(-tensor.data_ptr() // page) * page
+    end = (tensor.data_ptr() + tensor.numel() * tensor.element_size()) // page * page
+    if end > start:
+        ctypes.CDLL(None).madvise(ctypes.c_void_p(start), ctypes.c_size_t(end - start), mmap.MADV_DONTNEED)
 
 
 def open_shards(folder: Path) -> list[Shard]:
