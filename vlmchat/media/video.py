@@ -26,14 +26,14 @@ if TYPE_CHECKING:
 
 MAX_FRAMES = 2_000_000
 """Longest video that is indexed: nine hours at 60 frames a second."""
-_FORMATS = "mov,mp4,matroska,webm,avi,mpeg,mpegts,mpegvideo,flv,asf,ogg,ivf,h264,hevc"
+_FORMATS = "mov,mp4,matroska,webm,avi,mpeg,mpegts,flv,asf,ogg"
 """Containers FFmpeg may try. Left out on purpose: playlists and scripts that name other files."""
 _SAFE = {"format_whitelist": _FORMATS, "protocol_whitelist": "file"}
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, eq=False, slots=True)
 class Clip:
-    """The frames of a video file, in the order in which they are shown."""
+    """The frames of a video file, in the order in which they are shown; equal only to itself."""
 
     path: Path
     ticks: tuple[int, ...]
@@ -98,8 +98,10 @@ def _read_clip(path: Path, _changed: int, _size: int) -> Clip:
     with _opened(path) as (container, stream):
         shown: list[tuple[int, bool]] = []
         for packet in container.demux(stream):
-            if packet.pts is not None and not packet.is_discard:
-                shown.append((packet.pts, packet.is_keyframe))
+            # AVI knows only the order of decoding, which is that of showing where frames carry no pts.
+            tick = packet.dts if packet.pts is None else packet.pts
+            if tick is not None and not packet.is_discard:
+                shown.append((tick, packet.is_keyframe))
             if len(shown) > MAX_FRAMES:
                 raise VideoError(f"{path.name} has more than {MAX_FRAMES:,} frames.", "Cut out the part that matters.")
         shown.sort()
@@ -111,7 +113,7 @@ def _read_clip(path: Path, _changed: int, _size: int) -> Clip:
         return Clip(path, ticks, seconds, keys, float(stream.average_rate or 0))
 
 
-@lru_cache(maxsize=4)
+@lru_cache(maxsize=2)
 def read_frames(clip: Clip, indices: tuple[int, ...]) -> tuple[Picture, ...]:
     """Decode frames of ``clip`` at their full size, turned upright, as pictures in memory.
 
@@ -131,22 +133,39 @@ def read_frames(clip: Clip, indices: tuple[int, ...]) -> tuple[Picture, ...]:
 
 def _decoded(clip: Clip, container: Any, stream: Any, wanted: Sequence[int]) -> Iterator[tuple[int, Image.Image]]:
     """Yield (tick, picture) for each tick of ``wanted``, which is in order."""
-    frames = container.decode(stream)
-    at: int | None = None
+    frames: Iterator[Any] = iter(())
+    key: int | None = None
     for tick in wanted:
-        key = bisect_right(clip.keys, tick) - 1
-        if key >= 0 and (at is None or clip.keys[key] > at):
-            container.seek(clip.keys[key], stream=stream)
-            frames = container.decode(stream)
-        for frame in frames:
-            at = frame.pts
-            if at is not None and at >= tick:
-                break
-        else:
-            at = None
-        if at != tick:
+        starts = _starts(clip, tick)
+        # Behind the same key frame decoding just goes on.
+        frame = _forward(frames, tick) if key == starts[0] else None
+        for start in starts:
+            if frame is None:
+                container.seek(start, stream=stream)
+                frames = container.decode(stream)
+                frame = _forward(frames, tick)
+        if frame is None:
             raise _unreadable(clip.path, "a frame cannot be decoded")
+        key = starts[0]
         yield tick, frame.to_image().rotate(frame.rotation, expand=True)
+
+
+def _starts(clip: Clip, tick: int) -> tuple[int, ...]:
+    """Return where to seek for the frame at ``tick``: its key frame, the one before it, the beginning.
+
+    Some containers lead to the key frame behind the one that was asked for (MPEG transport
+    streams, whose headers stand before it), so the beginning is sought well before it.
+    """
+    place = bisect_right(clip.keys, tick)
+    return (*reversed(clip.keys[max(place - 2, 0) : place]), 2 * clip.ticks[0] - clip.ticks[-1] - 1)
+
+
+def _forward(frames: Iterator[Any], tick: int) -> Any | None:
+    """Return the frame shown at ``tick``, or None when ``frames`` has none or begins behind it."""
+    for frame in frames:
+        if frame.pts is not None and frame.pts >= tick:
+            return frame if frame.pts == tick else None
+    return None
 
 
 def _as_picture(image: Image.Image, name: str) -> Picture:
@@ -168,7 +187,7 @@ def _opened(path: Path) -> Iterator[tuple[Any, Any]]:
             "Reading videos needs PyAV, which is not installed.", "Install vlmchat[video], or give frames as pictures."
         ) from problem
     try:
-        with path.open("rb") as file, av.open(file, options=_SAFE) as container:
+        with path.open("rb") as file, av.open(file, options=_SAFE, metadata_errors="ignore") as container:
             if not container.streams.video:
                 raise _unreadable(path, "it holds no video stream")
             stream = container.streams.video[0]
@@ -176,8 +195,8 @@ def _opened(path: Path) -> Iterator[tuple[Any, Any]]:
                 raise _unreadable(path, f"its frames have {stream.width:,} x {stream.height:,} pixels")
             stream.thread_type = "AUTO"
             yield container, stream
-    except (OSError, av.FFmpegError, UnicodeDecodeError) as problem:
-        raise _unreadable(path, str(problem)) from problem
+    except (OSError, av.FFmpegError) as problem:
+        raise _unreadable(path, problem.strerror or str(problem)) from problem
 
 
 def _unreadable(path: Path, why: str) -> VideoError:

@@ -129,7 +129,8 @@ class Attention(nn.Module):
         vision = self.vision
         fused = routed(hidden, routes, self.language.qkv, vision and vision.qkv)
         query, key, value = (
-            part.unflatten(-1, (-1, self.head_size)).transpose(1, 2) for part in torch.split(fused, self.widths, dim=-1)
+            part.reshape(1, hidden.shape[1], -1, self.head_size).transpose(1, 2)
+            for part in torch.split(fused, self.widths, dim=-1)
         )
         cos, sin = rotary_tables(self.inv_freq, positions[0])
         keys, values = cache.update(rotate(key, cos, sin), value, self.layer)

@@ -16,10 +16,12 @@ from vlmchat.families.fast_tokenizer import FastTokenizer
 from vlmchat.families.internvl2 import processing, prompt, weights
 from vlmchat.families.internvl2.config import InternVL2Config, translate
 from vlmchat.families.internvl2.modeling import InternVL2Network
+from vlmchat.families.internvl2.sampling import choose_frames
 from vlmchat.families.mapping import Rule
 from vlmchat.families.sentencepiece import SentencePieceTokenizer
 from vlmchat.families.turns import pictures_of
 from vlmchat.media.image import load_rgb
+from vlmchat.media.video import with_frames
 from vlmchat.options import VisionOptions
 
 
@@ -49,6 +51,7 @@ class InternVL2Checkpoint:
 
     def layout(self, messages: Sequence[Message], vision: VisionOptions) -> Prompt:
         """Lay out ``messages``; see :mod:`vlmchat.families.internvl2.prompt` for the rules."""
+        messages = with_frames(messages, choose_frames)
         pictures = tuple(self._pictures(messages, vision))
         config = self._config
         pieces = prompt.render(
