@@ -22,6 +22,7 @@ from vlmchat.engine.loader import load_now
 from vlmchat.errors import CheckpointError, ContextOverflow, VideoError
 from vlmchat.families.mapping import plan
 from vlmchat.families.ovis2.family import FAMILY
+from vlmchat.families.ovis2.sampling import evenly
 from vlmchat.families.registry import can_run, open_checkpoint
 from vlmchat.media.image import read_picture
 from vlmchat.options import VisionOptions
@@ -190,6 +191,18 @@ def test_code_in_the_folder_is_not_run(tied: Path, tmp_path: Path) -> None:
     assert not (tmp_path / "sprung").exists()
 
 
+def test_a_tile_of_an_odd_number_of_patches_is_answered(tied: Path, tmp_path: Path) -> None:
+    """70 pixels are 5 x 5 patches, padded to 6 x 6: nine visual words a tile. Natively this crashes."""
+    change_json(tied, "config.json", in_backbone("image_size", 70))
+    crop = {"height": 70, "width": 70}
+    change_json(tied, "preprocessor_config.json", lambda config: config.update(crop_size=crop))
+    name = "visual_tokenizer.backbone.preprocessor.pos_embed"
+    change_tensors(tied, lambda tensors: tensors.update({name: torch.randn(1, 25, tensors[name].shape[2])}))
+    runner = Runner(load_now(tied / "checkpoint"))
+    *_, finished = runner.answer(Request((user("What?", picture(tmp_path, 140, 70)),)), lambda: False)
+    assert finished.usage.image_tokens == 3 * 9  # type: ignore[union-attr]
+
+
 def picture(tmp_path: Path, width: int, height: int) -> Picture:
     path = tmp_path / f"{width}x{height}.png"
     Image.new("RGB", (width, height), "red").save(path)
@@ -256,7 +269,31 @@ def test_a_generated_id_is_never_a_mark(tied: Path) -> None:
     assert torch.equal(model.network.embed(torch.tensor([[-301, -302, -303, -304, -305]]))[0], marks)
 
 
-def test_a_video_file_is_refused_until_it_can_be_sampled(tmp_path: Path) -> None:
+def test_frames_are_the_middles_of_twelve_parts() -> None:
+    assert list(evenly(5)) == [0, 1, 2, 3, 4]
+    assert list(evenly(12)) == list(range(12))
+    assert list(evenly(13)) == [0, 1, 2, 3, 4, 5, 7, 8, 9, 10, 11, 12]
+    assert list(evenly(24)) == list(range(1, 24, 2))
+    assert list(evenly(100)) == [4, 12, 20, 29, 37, 45, 54, 62, 70, 79, 87, 95]
+
+
+def test_a_video_file_becomes_a_line_for_each_frame(tmp_path: Path) -> None:
+    av = pytest.importorskip("av", reason="the video extra is not installed")
+    path = tmp_path / "clip.mkv"
+    with av.open(path, "w") as container:
+        stream = container.add_stream("ffv1", rate=10, width=64, height=48, pix_fmt="yuv420p")
+        for shade in range(30):
+            frame = av.VideoFrame.from_image(Image.new("RGB", (64, 48), (8 * shade,) * 3))
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode())
+    checkpoint = open_checkpoint(TIED / "checkpoint")
+    laid_out = checkpoint.layout([Message("user", (Video("d", "clip", path=path), Text("What?")))], OPTIONS)
+    assert "<|im_start|>user\n" + "<image>\n" * 12 + "What?" in laid_out.text
+    shades = [checkpoint.pixels(picture).mean().item() for picture in laid_out.pictures]
+    assert shades == sorted(set(shades))
+
+
+def test_a_video_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
     with pytest.raises(VideoError, match=r"clip\.mp4"):
         text_of(Message("user", (Video("d", "clip.mp4", path=tmp_path / "clip.mp4"),)))
 

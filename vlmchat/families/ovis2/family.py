@@ -13,7 +13,7 @@ from vlmchat.errors import CheckpointError
 from vlmchat.families.assembly import assemble
 from vlmchat.families.family import Config, PictureInput, Prompt
 from vlmchat.families.mapping import Rule
-from vlmchat.families.ovis2 import processing, prompt, weights
+from vlmchat.families.ovis2 import processing, prompt, sampling, weights
 from vlmchat.families.ovis2.config import Ovis2Config, translate
 from vlmchat.families.ovis2.modeling import Ovis2Network
 from vlmchat.families.ovis2.processing import Grid
@@ -22,6 +22,7 @@ from vlmchat.families.pieces import as_text
 from vlmchat.families.registry import read_config
 from vlmchat.families.turns import pictures_of
 from vlmchat.media.image import load_rgb
+from vlmchat.media.video import with_frames
 from vlmchat.options import VisionOptions
 
 MAX_CELLS_ALONE = 9
@@ -60,7 +61,11 @@ class Ovis2Checkpoint:
         """Lay out ``messages``; see :mod:`vlmchat.families.ovis2.prompt` for the rules.
 
         The prompt's text holds one ``<image>`` for each picture, as the original writes it.
+
+        Raises:
+            VideoError: a video file cannot be read.
         """
+        messages = with_frames(messages, sampling.spread)
         pictures = tuple(self._pictures(messages, vision))
         written = prompt.render(messages)
         grids = [self._grid(picture) for picture in pictures]
