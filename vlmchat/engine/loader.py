@@ -10,6 +10,7 @@ import hashlib
 from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeAlias
 
 import torch
 from torch import Tensor, nn
@@ -19,13 +20,17 @@ from vlmchat.engine.device import choose_device, choose_dtype, memory_guard
 from vlmchat.engine.events import Loading
 from vlmchat.engine.quantize import QuantizedLinear, prepare
 from vlmchat.engine.shards import Stored, open_shards, release_pages, stored_tensors
+from vlmchat.engine.spread import Spread, plan_spread
 from vlmchat.errors import CheckpointError
 from vlmchat.families.family import Checkpoint, Network
 from vlmchat.families.mapping import Placement, plan
 from vlmchat.families.packed.base import PackedLinear
 from vlmchat.families.registry import open_checkpoint
 from vlmchat.options import LoadOptions
+from vlmchat.paths import places
 
+Home: TypeAlias = Callable[[str], torch.device]
+"""Parameter name -> the device it is put on."""
 PROGRESS_BYTES = 64 * 1024**2
 """A progress event per this many bytes of weights."""
 
@@ -60,6 +65,8 @@ def load(folder: Path, options: LoadOptions, stopped: Callable[[], bool]) -> Gen
     )
     _check_dtypes(placements, stored, network.module)
     prepare(network, options.quantization, device)
+    spread = _spread(options, network.module, device, dtype)
+    home = spread.device_of if spread else lambda name: device
     total = sum(entry.bytes for entry in stored.values())
     order = list(shards)
     done = since = 0
@@ -71,7 +78,7 @@ def load(folder: Path, options: LoadOptions, stopped: Callable[[], bool]) -> Gen
         with memory_guard("loading the weights"):
             if placement.targets:
                 tensor = shards[entry.file].read(placement.source)
-                if _place(network.module, placement, tensor, device, dtype):
+                if _place(network.module, placement, tensor, home, dtype):
                     release_pages(tensor)
         done += entry.bytes
         since += entry.bytes
@@ -82,9 +89,18 @@ def load(folder: Path, options: LoadOptions, stopped: Callable[[], bool]) -> Gen
     if device.type == "cpu":
         yield from _unpack(network.module, dtype, total)
     yield Loading("audit")
-    held = _audit(network.module, device)
+    held = _audit(network.module, home)
+    if spread is not None:
+        spread.connect(network.module, places().cache / "offload")
     about = _describe(checkpoint, options, device, dtype, held, _fingerprint(folder, stored))
     return Model(checkpoint, network, device, dtype, about)
+
+
+def _spread(options: LoadOptions, module: nn.Module, device: torch.device, dtype: torch.dtype) -> Spread | None:
+    """Split over several devices only where the user left the choice and a GPU is there."""
+    if options.device != "auto" or device.type != "cuda":
+        return None
+    return plan_spread(module, dtype)
 
 
 def _check_dtypes(placements: list[Placement], stored: dict[str, Stored], module: nn.Module) -> None:
@@ -128,14 +144,14 @@ def _wanted(module: nn.Module) -> dict[str, torch.Size]:
     return {name: tensor.shape for name, tensor in module.state_dict(keep_vars=True).items()}
 
 
-def _place(module: nn.Module, placement: Placement, tensor: Tensor, device: torch.device, dtype: torch.dtype) -> bool:
+def _place(module: nn.Module, placement: Placement, tensor: Tensor, home: Home, dtype: torch.dtype) -> bool:
     """Put the parts of ``tensor`` where they belong; says whether all of them were copied."""
     stored = tensor.untyped_storage().data_ptr()
     copied = True
     for target, part in zip(placement.targets, placement.split(tensor), strict=True):
         owner_name, _, leaf = target.rpartition(".")
         owner = module.get_submodule(owner_name)
-        moved = part.to(device) if placement.as_stored else part.to(device=device, dtype=dtype)
+        moved = part.to(home(target)) if placement.as_stored else part.to(home(target), dtype)
         if isinstance(owner, QuantizedLinear) and leaf == "weight":
             owner.take(moved)
             continue
@@ -157,11 +173,11 @@ def _unpack(module: nn.Module, dtype: torch.dtype, total: int) -> Iterator[Loadi
         yield Loading("unpacking", place * total // len(packed), total)
 
 
-def _audit(module: nn.Module, device: torch.device) -> int:
+def _audit(module: nn.Module, home: Home) -> int:
     """Move what no file holds (rotary tables), prove that nothing is left empty, and count the bytes."""
-    for owner in module.modules():
+    for prefix, owner in module.named_modules():
         for name, buffer in list(owner.named_buffers(recurse=False)):
-            setattr(owner, name, buffer.to(device))
+            setattr(owner, name, buffer.to(home(f"{prefix}.{name}")))
     tensors = [*module.named_parameters(), *module.named_buffers()]
     if empty := [name for name, tensor in tensors if tensor.is_meta]:
         raise CheckpointError(f"Nothing was loaded for {', '.join(empty[:8])}.", "Please report this.")
