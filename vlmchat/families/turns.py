@@ -13,7 +13,6 @@ from itertools import count
 from typing import TypeAlias
 
 from vlmchat.conversation import Message, Part, Picture, Role, Text, Video
-from vlmchat.errors import VideoError
 from vlmchat.families.pieces import Control, Piece, Plain, merged
 
 Block: TypeAlias = Callable[[int], Sequence[Piece]]
@@ -95,13 +94,10 @@ def _content(parts: Sequence[Part], template: Template, block: Block, pictures: 
 def pictures_of(message: Message) -> Iterator[tuple[Picture, bool]]:
     """Yield the pictures and video frames of one turn in order, each with whether it is a frame.
 
-    Raises:
-        VideoError: a video comes as a file, which this version cannot sample.
+    Video files must have become frames before (:func:`vlmchat.media.video.with_frames`).
     """
     for part in message.parts:
         if isinstance(part, Picture):
             yield part, False
         elif isinstance(part, Video):
-            if not part.frames:
-                raise VideoError(f"{part.name} cannot be sampled by this version.", "Give the frames as pictures.")
             yield from ((frame, True) for frame in part.frames)

@@ -58,12 +58,7 @@ def choose_grid(width: int, height: int, side: int, max_cells: int) -> Grid:
     then the one that keeps most; where none does, the one that keeps most, then the fewest cells.
     What still ties goes to fewer rows, then to fewer columns.
     """
-    grids = [
-        Grid(rows, columns)
-        for rows in range(1, max_cells + 1)
-        for columns in range(1, max_cells + 1)
-        if rows * columns <= max_cells
-    ]
+    grids = [Grid(rows, columns) for rows in range(1, max_cells + 1) for columns in range(1, max_cells // rows + 1)]
     kept = {grid: _share_kept(width, height, side, grid) for grid in grids}
     good = [grid for grid in grids if kept[grid] > _COVERED]
     if good:
@@ -87,6 +82,8 @@ def _share_kept(width: int, height: int, side: int, grid: Grid) -> float:
 
     Whole families of grids tie but for the last bit, so the order of operations is part of the
     rule: ``s * 448 / L`` in place of ``s / L * 448`` chooses another grid for 502 x 2049 pixels.
+    For the same reason cells are added one by one, row by row: ``sum`` rounds otherwise from
+    Python 3.12 on.
     """
     total = 0.0
     for left, top, right, bottom in boxes(width, height, grid):
