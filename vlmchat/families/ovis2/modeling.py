@@ -19,18 +19,35 @@ from vlmchat.families.ovis2.prompt import FIRST_INDICATOR
 from vlmchat.families.packed.base import replace_linears
 from vlmchat.families.packed.gptq import GptqFormat, GptqLinear
 
+_WHOLE_BLOCKS = ("Ovis2VisionEmbeddings", "Ovis2VisionEncoderLayer")
+"""What must stay on one device: both add what two of their parts computed. Natively only the attention
+inside such a layer is declared."""
+
+
+class TiedEmbedding(nn.Embedding):
+    """Token ids in, embeddings out; hidden states in, logits out.
+
+    One module for both, so that whatever brings its weight from another device or from disk for a
+    call serves the output head as well.
+    """
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        """Return embeddings [.., hidden] of ids, or logits [.., vocab] of hidden states [.., hidden]."""
+        return functional.linear(inputs, self.weight) if inputs.is_floating_point() else super().forward(inputs)
+
 
 class TiedHead(nn.Module):
     """An output head that is the token embedding; it has no parameter of its own."""
 
-    def __init__(self, embedding: nn.Module) -> None:
+    def __init__(self, embedding: TiedEmbedding) -> None:
         super().__init__()
         # In a tuple, so that the embedding is not registered a second time.
         self._embedding = (embedding,)
 
     def forward(self, hidden: Tensor) -> Tensor:
         """Return logits [.., vocab] of ``hidden`` [.., hidden]."""
-        return functional.linear(hidden, self._embedding[0].get_parameter("weight"))
+        logits: Tensor = self._embedding[0](hidden)
+        return logits
 
 
 class Ovis2Network(NativeNetwork):
@@ -42,10 +59,13 @@ class Ovis2Network(NativeNetwork):
         self._table = self._inner.visual_embeddings_table
         self._stride = config.native.vision_config.hidden_stride
         self._tower.transformer.rms_norm = nn.Identity()
+        self._tower._no_split_modules = list(_WHOLE_BLOCKS)
+        language = self._inner.language_model
         if config.tied:
-            self.module.add_module("lm_head", TiedHead(self._inner.language_model.embed_tokens))
+            language.embed_tokens = TiedEmbedding(config.native.vocab_size, config.native.hidden_size, device="meta")
+            self.module.add_module("lm_head", TiedHead(language.embed_tokens))
         if config.packing is not None:
-            _pack(self._inner.language_model.layers, config.packing)
+            _pack(language.layers, config.packing)
 
     def encode(self, pixels: Tensor) -> Tensor:
         """Return features [tiles, tokens, hidden] of ``pixels`` [tiles, 3, side, side].
@@ -70,9 +90,10 @@ class Ovis2Network(NativeNetwork):
 
         Both tables are read for every position: to look which one is needed would make a GPU wait.
         """
-        first = len(self._table.weight) - INDICATORS
-        rows = self._table.weight[(FIRST_INDICATOR - ids).clamp(0, INDICATORS - 1) + first]
-        return torch.where((ids <= FIRST_INDICATOR).unsqueeze(-1), rows, super().embed(ids.clamp(min=0)))
+        first = self._table.num_embeddings - INDICATORS
+        marks = self._table((FIRST_INDICATOR - ids).clamp(0, INDICATORS - 1) + first)
+        words = super().embed(ids.clamp(min=0))
+        return torch.where((ids <= FIRST_INDICATOR).unsqueeze(-1).to(words.device), marks.to(words.device), words)
 
 
 def merged_patches(hidden: Tensor, stride: int) -> Tensor:
