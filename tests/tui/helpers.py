@@ -16,7 +16,7 @@ from textual.pilot import Pilot
 from textual.widget import Widget
 
 from tests.fakes import ScriptedEngine
-from vlmchat.engine.api import Request
+from vlmchat.engine.api import Engine, Request
 from vlmchat.engine.events import AnswerEvent, Delta, Loading
 from vlmchat.options import LoadOptions
 from vlmchat.paths import places
@@ -150,7 +150,7 @@ def plain(widget: Widget) -> str:
 
 
 def build(
-    engine: ScriptedEngine | None = None,
+    engine: Engine | None = None,
     *,
     store: ChatStore | None = None,
     model: str | None = None,

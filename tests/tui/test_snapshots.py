@@ -19,7 +19,7 @@ from textual.pilot import Pilot
 from tests.fakes import ScriptedEngine
 from tests.tui.helpers import Driven, GatedEngine, build, draw_picture
 from tests.tui.test_chats import keep
-from tests.tui.test_models import two_rows_here as two_rows_here
+from vlmchat.catalog.spec import ModelSpec
 from vlmchat.conversation import assistant, user
 from vlmchat.engine.events import Encoding
 from vlmchat.errors import CheckpointError
@@ -30,8 +30,9 @@ from vlmchat.tui import bridge
 from vlmchat.tui.app import VlmchatApp
 from vlmchat.tui.memory import Draft
 from vlmchat.tui.screens import chats as chats_screen
+from vlmchat.tui.screens import models as models_screen
 from vlmchat.tui.screens.chats import ChatsScreen
-from vlmchat.tui.screens.models import ModelsScreen
+from vlmchat.tui.screens.models import ModelRow, ModelsScreen
 from vlmchat.tui.screens.panel import ErrorPanel, LinkPanel
 
 MADE_WITH = "8.2.8"
@@ -72,6 +73,7 @@ def look(snap_compare: Callable[..., bool]) -> Look:
     def compare(app: VlmchatApp, size: Size, steps: Steps) -> None:
         async def before(pilot: Pilot[int]) -> None:
             run = Driven(app, pilot)
+            await run.until(lambda: app.screen_stack and hasattr(app.desk, "bridge"))
             await steps(run)
             await run.pilot.pause()
 
@@ -166,8 +168,29 @@ def test_question_waits(look: Look, size: Size) -> None:
     look(build(GatedEngine()), size, steps)
 
 
-@pytest.mark.usefixtures("two_rows_here")
-def test_models(look: Look, size: Size) -> None:
+def test_models(look: Look, size: Size, monkeypatch: pytest.MonkeyPatch) -> None:
+    sizes = {"demo": 9_000_000, "family:1b": 1_900_000_000, "family:8b": 16_100_000_000, "family:40b": 80_100_000_000}
+    specs = [
+        ModelSpec(
+            name,
+            name.title(),
+            "family",
+            "Qwen2ForCausalLM",
+            "pytorch",
+            ("none",),
+            ("en",),
+            ("chat", "vision"),
+            "A model that exists in this test only. It is described in two sentences.",
+            bytes=weight,
+        )
+        for name, weight in sizes.items()
+    ]
+    rows = tuple(
+        ModelRow(spec.name, spec, at < 2, "" if at < 2 else "Get it with: hf download OWNER/NAME")
+        for at, spec in enumerate(specs)
+    )
+    monkeypatch.setattr(models_screen, "_rows", lambda _hub: rows)
+
     async def steps(run: Driven) -> None:
         await ready(run)
         await run.pilot.press("ctrl+l")

@@ -53,8 +53,8 @@ class Action:
 
 
 ACTIONS: tuple[Action, ...] = (
-    Action("send", "enter", "send", "prompt", show=True, palette=False, priority=True),
-    Action("newline", "ctrl+j", "newline", "prompt", palette=False, priority=True),
+    Action("send", "enter", "send", "prompt", show=True, palette=False),
+    Action("newline", "ctrl+j", "newline", "prompt", palette=False),
     Action("recall", "up", "recall", "prompt", palette=False),
     Action("page_up", "pageup", "page(-1)", "prompt", palette=False),
     Action("page_down", "pagedown", "page(1)", "prompt", palette=False),
@@ -66,9 +66,9 @@ ACTIONS: tuple[Action, ...] = (
     Action("drop_picture", "f8", "drop_picture", "chat"),
     Action("remove_chip", "backspace,delete,x", "remove", "chips", show=True, palette=False),
     Action("leave_chips", "escape,enter", "leave", "chips", show=True, palette=False),
-    Action("use_model", "enter", "choose", "models", show=True, palette=False, priority=True),
+    Action("use_model", "enter", "choose", "models", show=True, palette=False),
     Action("close", "escape", "close", "models", show=True, palette=False),
-    Action("open_chat", "enter", "choose", "chats", show=True, palette=False, priority=True),
+    Action("open_chat", "enter", "choose", "chats", show=True, palette=False),
     Action("rename_chat", "ctrl+r", "rename", "chats", show=True, priority=True),
     Action("delete_chat", "ctrl+d", "delete", "chats", show=True, priority=True),
     Action("restore_chat", "ctrl+z", "restore", "chats", show=True, priority=True),

@@ -14,7 +14,7 @@ from vlmchat.engine.api import Engine
 from vlmchat.paths import places
 from vlmchat.settings import Settings
 from vlmchat.store.chats import ChatStore
-from vlmchat.tui.actions import bindings
+from vlmchat.tui.actions import Scope, bindings
 from vlmchat.tui.desk import Desk
 from vlmchat.tui.memory import Memory
 from vlmchat.tui.palette import Commands
@@ -30,6 +30,7 @@ class VlmchatApp(App[int]):
     CSS_PATH = ["app.tcss", "screens/chat.tcss"]  # noqa: RUF012 - as Textual declares it
     TITLE = "vlmchat"
     BINDINGS: ClassVar[list[BindingType]] = bindings("app")
+    scope: ClassVar[Scope] = "app"
     COMMANDS = {Commands}  # noqa: RUF012 - as Textual declares it
     HORIZONTAL_BREAKPOINTS = [(0, "-narrow"), (100, "-wide")]  # noqa: RUF012 - as Textual declares it
 

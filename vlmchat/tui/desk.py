@@ -9,9 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from threading import Event as CancelEvent
+from typing import TYPE_CHECKING
 
-from vlmchat.chat.opening import create_engine, find, open_model
-from vlmchat.chat.session import Session
 from vlmchat.engine.api import Engine, LoadedModel
 from vlmchat.engine.events import AnswerEvent, Loading
 from vlmchat.settings import Settings
@@ -19,6 +18,9 @@ from vlmchat.store.chats import ChatStore
 from vlmchat.store.model import Chat
 from vlmchat.tui.bridge import Bridge, FromWork, ModelReady, Receiver, Work
 from vlmchat.tui.memory import Draft
+
+if TYPE_CHECKING:
+    from vlmchat.chat.session import Session
 
 ANSWER_PATIENCE_S = 5.0
 """How long quitting waits for a stopped answer to reach the store: one token, tile or prefill chunk."""
@@ -132,6 +134,9 @@ class Desk:
         return ended
 
     def _opening(self, reference: str, work: Work) -> Iterator[Loading | ModelReady]:
+        # Late, as is the session below: the catalog, the hubs and the chat cost 20 ms of CPU before the first frame.
+        from vlmchat.chat.opening import create_engine, find, open_model
+
         target = find(reference, self.settings.hub)
         if self.engine is None:
             self.engine = create_engine()
@@ -143,6 +148,8 @@ class Desk:
         assert self.engine is not None, "a ready model has an engine"
         session = chat.session
         if session is None:
+            from vlmchat.chat.session import Session
+
             session = Session(self.engine, self.store, model.name, model.revision, chat.stored)
             session.sampling, session.vision = self.settings.sampling, self.settings.vision
             session.system = self.settings.system or session.system

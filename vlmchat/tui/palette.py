@@ -45,7 +45,7 @@ class Commands(_TableProvider):
     def rows(self) -> Iterator[tuple[str, str, IgnoreReturnCallbackType]]:
         """Return what can be done here and now."""
         app = cast("VlmchatApp", self.app)
-        scope = getattr(self.screen, "scope", "")
+        scope = getattr(self.screen, "scope", None)
         for action in ACTIONS:
             runner: App[int] | Screen[object] = app if action.scope == "app" else self.screen
             if not (action.palette and action.scope in {scope, "app"}):

@@ -86,6 +86,7 @@ _ENGLISH: dict[str, str] = {
     "turn.earlier": "{count} earlier turns: Page Up at the top shows them",
     "stats.first": "{seconds} to first token",
     "stats.rate": "{rate} tok/s",
+    "stats.token": "{count} token",
     "stats.tokens": "{count} tokens",
     "stats.reason.stop": "finished",
     "stats.reason.length": "token limit",
@@ -191,6 +192,11 @@ def size(count: int) -> str:
 def model_name(name: str) -> str:
     """Return a model as a narrow place can show it: a folder by its last part, a catalog name whole."""
     return one_line(name.rstrip("/").rsplit("/", 1)[-1] if name.startswith("/") else name)
+
+
+def shorten(text: str, length: int) -> str:
+    """Return ``text``, its end left out when it is longer than ``length`` characters."""
+    return text if len(text) <= length else f"{text[: length - 1].rstrip()}…"
 
 
 def ago(then: float, now: float) -> str:

@@ -24,7 +24,7 @@ from vlmchat.tui.actions import Scope, bindings
 from vlmchat.tui.desk import Desk
 from vlmchat.tui.memory import Draft, Memory
 from vlmchat.tui.screens.panel import ErrorPanel, LinkPanel
-from vlmchat.tui.text import say
+from vlmchat.tui.text import say, shorten
 from vlmchat.tui.widgets.hints import KeyHints
 from vlmchat.tui.widgets.prompt import PromptBox
 from vlmchat.tui.widgets.status import StatusLine
@@ -281,7 +281,7 @@ class ChatScreen(Screen[None]):
         self._question = await self.transcript.add_question(draft, "" if ready else say("turn.queued"))
         self._starting = False
         if not self.status.title:
-            self.status.title = one_line(draft.text)[:60]
+            self.status.title = shorten(one_line(draft.text), 60)
         if ready:
             await self._ask(draft)
         elif self.desk.loading is not None:
@@ -312,7 +312,8 @@ class ChatScreen(Screen[None]):
         self._forget_views()
         for view in views:
             await view.remove()
-        await self.transcript.welcome_if_empty()
+        if await self.transcript.welcome_if_empty():
+            self.status.title = ""
 
     def _forget_views(self) -> None:
         self._question = self._answer = self._arrived = None

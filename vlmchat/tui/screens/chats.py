@@ -20,7 +20,7 @@ from vlmchat.store.model import ChatSummary
 from vlmchat.tui.actions import Scope, bindings
 from vlmchat.tui.screens.listing import Listing
 from vlmchat.tui.screens.panel import LinePanel
-from vlmchat.tui.text import ago, say
+from vlmchat.tui.text import ago, say, shorten
 
 _PAGE = 200
 """Chats that are listed at most; the search finds the others."""
@@ -50,7 +50,7 @@ class ChatsScreen(Listing[ChatSummary]):
         title = one_line(row.title) or say("chats.untitled")
         when = f"{ago(row.updated, time.time()):>12}  "
         line = Content.assemble(
-            (when, "$quiet"), (title[:46], "bold"), (f"  {say('chats.turns', count=row.turns)}", "$quiet")
+            (when, "$quiet"), (shorten(title, 46), "bold"), (f"  {say('chats.turns', count=row.turns)}", "$quiet")
         )
         if not row.snippet:
             return line
@@ -64,11 +64,11 @@ class ChatsScreen(Listing[ChatSummary]):
         """Offer undo only after a delete, and the others only on a row."""
         if action == "restore":
             return bool(self._deleted)
-        if action in {"delete", "rename"}:
+        if action in {"delete", "rename", "choose"}:
             return self.marked is not None
         return True
 
-    def action_choose(self) -> None:
+    def choose(self) -> None:
         """Open the marked chat."""
         row = self.marked
         if row is not None:
@@ -135,7 +135,7 @@ class ChatsScreen(Listing[ChatSummary]):
         if words == self.words:
             before = self.marked
             mark = next((at for at, row in enumerate(rows) if before is not None and row.id == before.id), 0)
-            self.show_rows(rows, say("chats.no_match" if words.strip() else "chats.none"), mark)
+            self.show_rows(words, rows, say("chats.no_match" if words.strip() else "chats.none"), mark)
 
     async def _write(self, change: Callable[..., None], *values: str) -> None:
         try:

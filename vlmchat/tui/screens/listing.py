@@ -38,6 +38,10 @@ class Listing(ModalScreen[str | None], Generic[Row]):
         super().__init__()
         self._title, self._placeholder = title, placeholder
         self.rows: Sequence[Row] = ()
+        self._listed_for: str | None = None
+        """The words that the list on the screen answers."""
+        self._choice_waits = False
+        """Enter came before the list for its words."""
 
     def compose(self) -> ComposeResult:
         """Line, list, a text for the marked row, keys."""
@@ -64,11 +68,17 @@ class Listing(ModalScreen[str | None], Generic[Row]):
         at = self.query_one(OptionList).highlighted
         return self.rows[at] if at is not None and at < len(self.rows) else None
 
-    def show_rows(self, rows: Sequence[Row], empty: str, mark: int = 0) -> None:
-        """Draw ``rows``, or the text ``empty`` when there are none."""
+    def show_rows(self, words: str, rows: Sequence[Row], empty: str, mark: int = 0) -> None:
+        """Draw the ``rows`` found for ``words``, or the text ``empty`` when there are none."""
+        self._listed_for = words
+        if not rows or rows != self.rows:
+            self._draw_rows(rows, empty, mark)
+        if self._choice_waits and words == self.words:
+            self._choice_waits = False
+            self.choose()
+
+    def _draw_rows(self, rows: Sequence[Row], empty: str, mark: int) -> None:
         options = self.query_one(OptionList)
-        if rows and rows == self.rows:
-            return
         self.rows = rows
         options.clear_options()
         options.add_options([Option(self.draw(row)) for row in rows])
@@ -107,8 +117,19 @@ class Listing(ModalScreen[str | None], Generic[Row]):
         self.dismiss(None)
 
     def action_choose(self) -> None:
-        """Do what Enter does."""
+        """Do what Enter does, once the list is the one for what was typed."""
+        if self._listed_for == self.words:
+            self.choose()
+        else:
+            self._choice_waits = True
+
+    def choose(self) -> None:
+        """Do what Enter does with the marked row."""
         raise NotImplementedError
+
+    @on(Input.Submitted)
+    def _entered(self) -> None:
+        self.action_choose()
 
     @on(OptionList.OptionHighlighted)
     def _highlighted(self) -> None:

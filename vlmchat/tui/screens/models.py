@@ -51,8 +51,12 @@ class ModelsScreen(Listing[ModelRow]):
     def on_mount(self) -> None:
         """Read the catalog and look at the disk on a thread."""
         super().on_mount()
-        self.show_rows((), say("models.loading"))
+        self.show_rows("", (), say("models.loading"))
         self._read()
+
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
+        """Offer Enter only on a row."""
+        return self.marked is not None if action == "choose" else True
 
     def draw(self, row: ModelRow) -> Content:
         """Name, size, whether it is here, what it can do."""
@@ -78,7 +82,7 @@ class ModelsScreen(Listing[ModelRow]):
         does = say("models.detail.folder" if row.spec is None else "models.detail.here") if row.here else row.hint
         return Content.assemble((about, "$foreground"), "\n", (one_line(does), "$primary"))
 
-    def action_choose(self) -> None:
+    def choose(self) -> None:
         """Use the marked model, or say how to get it."""
         row = self.marked
         if row is None:
@@ -90,34 +94,32 @@ class ModelsScreen(Listing[ModelRow]):
                 Panel(say("panel.get", name=row.reference), row.hint, say("panel.close"))
             )  # fmt: skip
 
-    @work(exclusive=True)
+    @work(exclusive=True, group="list")
     async def _read(self) -> None:
         self._known = await asyncio.to_thread(_rows, self._hub)
-        self._filter()
-        await self._look_for_folder()
+        await self._list()
 
     @on(Input.Changed)
     async def _typed(self) -> None:
-        self._filter()
-        self._look()
+        if self._known:
+            self._look()
 
-    @work(exclusive=True, group="folder")
+    @work(exclusive=True, group="list")
     async def _look(self) -> None:
-        await self._look_for_folder()
+        await self._list()
 
-    async def _look_for_folder(self) -> None:
-        words = self.words.strip()
-        if not words.startswith(("/", "./", "../", "~")):
-            return
-        folder = await asyncio.to_thread(_folder, words)
-        if folder is not None and words == self.words.strip():
-            self.show_rows((ModelRow(folder, None, here=True),), "")
-
-    def _filter(self) -> None:
-        words = self.words.strip()
-        rows = tuple(row for row in self._known if row.spec is None or row.spec.matches(words))
-        mark = next((at for at, row in enumerate(rows) if row.reference == self._current and not words), 0)
-        self.show_rows(rows, say("models.none") if self._known else say("models.loading"), mark)
+    async def _list(self) -> None:
+        """Show the rows for what is typed: a folder for a path, else the rows of the catalog that match."""
+        words = self.words
+        typed = words.strip()
+        if typed.startswith(("/", "./", "../", "~")):
+            folder = await asyncio.to_thread(_folder, typed)
+            rows = tuple(ModelRow(path, None, here=True) for path in (folder,) if path is not None)
+        else:
+            rows = tuple(row for row in self._known if row.spec is not None and row.spec.matches(typed))
+        mark = next((at for at, row in enumerate(rows) if row.reference == self._current and not typed), 0)
+        if words == self.words:
+            self.show_rows(words, rows, say("models.none"), mark)
 
 
 def _rows(hub: Hub) -> tuple[ModelRow, ...]:

@@ -146,7 +146,7 @@ def _line(reason: str, first_token_s: float, rate: float, tokens: int, model: st
     figures = [
         say("stats.first", seconds=seconds(first_token_s)) if tokens else "",
         say("stats.rate", rate=f"{rate:.1f}") if rate else "",
-        say("stats.tokens", count=tokens),
+        say("stats.token" if tokens == 1 else "stats.tokens", count=tokens),
         say(f"stats.reason.{reason}"),
         model_name(model),
     ]

@@ -12,7 +12,7 @@ from textual.widgets import Static
 
 from vlmchat.conversation import Picture
 from vlmchat.plaintext import one_line
-from vlmchat.tui.actions import bindings
+from vlmchat.tui.actions import Scope, bindings
 
 _LONGEST_NAME = 28
 """Cells of a file name on a chip; the middle of a longer one is left out."""
@@ -30,6 +30,7 @@ class Chip(Static, can_focus=True):
     """One picture of the draft."""
 
     BINDINGS: ClassVar[list[BindingType]] = bindings("chips")
+    scope: ClassVar[Scope] = "chips"
 
     class Removed(Message):
         """The user took the picture off the draft."""

@@ -6,16 +6,24 @@ what does not fit is left out from the right, since ``F1`` shows all of it.
 
 from __future__ import annotations
 
-from textual.binding import Binding
+from collections.abc import Iterator
+from typing import ClassVar, Protocol, cast
+
 from textual.content import Content
+from textual.dom import DOMNode
 from textual.events import Click
 from textual.screen import Screen
 from textual.widget import Widget
 
-from vlmchat.tui.actions import ACTIONS
+from vlmchat.tui.actions import Action, Scope, of
 
 _GAP = "  "
-_ORDER = {f"{action.scope}.{action.id}": place for place, action in enumerate(ACTIONS)}
+
+
+class Scoped(Protocol):
+    """A widget or screen that has a scope of the action table."""
+
+    scope: ClassVar[Scope]
 
 
 class KeyHints(Widget):
@@ -29,30 +37,38 @@ class KeyHints(Widget):
         """Draw as many of the offered keys as fit."""
         return Content(_GAP).join(hint for _, hint in self._fitting())
 
-    async def on_click(self, event: Click) -> None:
+    def on_click(self, event: Click) -> None:
         """Do what the hint under the mouse says."""
         offset = event.get_content_offset(self)
         end = 0
-        for binding, hint in self._fitting() if offset is not None else ():
+        for action, hint in self._fitting() if offset is not None else ():
             start, end = end, end + hint.cell_length + len(_GAP)
             if offset is not None and start <= offset.x < end - len(_GAP):
-                self.app.simulate_key(binding.key)
+                self.app.simulate_key(action.key.split(",")[0])
                 return
 
-    def _fitting(self) -> list[tuple[Binding, Content]]:
-        hints: list[tuple[Binding, Content]] = []
+    def _fitting(self) -> list[tuple[Action, Content]]:
+        hints: list[tuple[Action, Content]] = []
         room = self.content_size.width
-        offered = [entry.binding for entry in self.screen.active_bindings.values() if entry.enabled]
-        for binding in sorted(offered, key=lambda binding: _ORDER.get(binding.id or "", len(_ORDER))):
-            if not binding.show:
-                continue
-            key = (binding.key_display or binding.key).replace("Ctrl+", "^")
-            hint = Content.assemble((key, "bold $primary"), " ", (binding.description, "$quiet"))
+        for action in self._offered():
+            hint = Content.assemble((action.keys.replace("Ctrl+", "^"), "bold $primary"), " ", (action.label, "$quiet"))
             room -= hint.cell_length + (len(_GAP) if hints else 0)
             if room < 0:
                 break
-            hints.append((binding, hint))
+            hints.append((action, hint))
         return hints
+
+    def _offered(self) -> Iterator[Action]:
+        """Yield what the focused widget, the screen and the app offer, in this order."""
+        nodes: list[DOMNode | None] = [self.screen.focused, self.screen]
+        if not self.screen.is_modal:
+            nodes.append(self.app)
+        for node in nodes:
+            if node is None or not hasattr(node, "scope"):
+                continue
+            for action in of(cast("Scoped", node).scope):
+                if action.show and node.check_action(action.method, ()):
+                    yield action
 
     def _changed(self, _screen: Screen[object]) -> None:
         self.refresh()

@@ -16,17 +16,21 @@ from textual.widgets import TextArea
 
 from vlmchat.conversation import Picture
 from vlmchat.plaintext import printable
-from vlmchat.tui.actions import bindings
+from vlmchat.tui.actions import Scope, bindings, of
 from vlmchat.tui.attaching import Found, attach_pasted, attach_typed, mentions, pasted
 from vlmchat.tui.memory import Draft
 from vlmchat.tui.text import say
 from vlmchat.tui.widgets.chips import Chip, ChipRow
+
+_TYPED = {key: action.method for action in of("prompt") if action.id in {"send", "newline"} for key in [action.key]}
+"""Keys that belong into the stream of typed characters: as bindings they would overtake the characters before them."""
 
 
 class PromptArea(TextArea):
     """The text itself; everything special about its keys is passed on to the box around it."""
 
     BINDINGS: ClassVar[list[BindingType]] = bindings("prompt")
+    scope: ClassVar[Scope] = "prompt"
 
     class Wants(Message):
         """A key asked for something that concerns the whole box."""
@@ -42,21 +46,33 @@ class PromptArea(TextArea):
             super().__init__()
             self.text = text
 
+    def __init__(self, send: Callable[[], None]) -> None:
+        super().__init__(
+            placeholder=say("prompt.placeholder"), soft_wrap=True, tab_behavior="focus", highlight_cursor_line=False
+        )
+        self._send = send
+        """Called at once and not by message, so that a character typed after Enter is not sent with the question."""
+
+    async def _on_key(self, event: Key) -> None:
+        """Keep Enter in its place among the characters; look for a path when a word ends."""
+        if event.key == "space":
+            self.post_message(self.Wants("look"))
+        elif event.key == "backspace" and self.cursor_location == (0, 0) and self.selection.is_empty:
+            self.post_message(self.Wants("drop"))
+        method = _TYPED.get(event.key)
+        if method is not None:
+            event.stop()
+            event.prevent_default()
+            await self.run_action(method)
+
     async def _on_paste(self, event: Paste) -> None:
         event.stop()
         event.prevent_default()
         self.post_message(self.Pasted(printable(event.text.replace("\r\n", "\n").replace("\r", "\n"))))
 
-    def on_key(self, event: Key) -> None:
-        """Look for a picture's path when a word ends, and take a chip off when there is nothing to delete."""
-        if event.key == "space":
-            self.post_message(self.Wants("look"))
-        elif event.key == "backspace" and self.cursor_location == (0, 0) and self.selection.is_empty:
-            self.post_message(self.Wants("drop"))
-
     def action_send(self) -> None:
         """Send the question."""
-        self.post_message(self.Wants("send"))
+        self._send()
 
     def action_newline(self) -> None:
         """Begin a new line."""
@@ -101,9 +117,7 @@ class PromptBox(Vertical):
     def compose(self) -> ComposeResult:
         """Chips above, text below."""
         yield ChipRow()
-        yield PromptArea(
-            placeholder=say("prompt.placeholder"), soft_wrap=True, tab_behavior="focus", highlight_cursor_line=False
-        )
+        yield PromptArea(self._send)
 
     @property
     def area(self) -> PromptArea:
@@ -141,8 +155,6 @@ class PromptBox(Vertical):
     async def _serve(self, event: PromptArea.Wants) -> None:
         event.stop()
         match event.what:
-            case "send":
-                self._send()
             case "look":
                 self._look()
             case "drop":

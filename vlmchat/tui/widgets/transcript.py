@@ -55,11 +55,12 @@ class Earlier(Static):
 class Turns(Vertical):
     """The turns themselves, at least as high as the window: a short chat begins at its top."""
 
-    async def greet(self) -> None:
-        """Show the welcome when there is nothing else."""
+    async def greet(self) -> bool:
+        """Show the welcome when there is nothing else; True when it is there."""
         if not self.children:
             self.add_class("-empty")
             await self.mount(Welcome())
+        return self.has_class("-empty")
 
     async def leave_welcome(self) -> None:
         """Make room for the first turn."""
@@ -101,9 +102,9 @@ class Transcript(VerticalScroll, can_focus=False):
         await self.turns.remove_children()
         await self.turns.greet()
 
-    async def welcome_if_empty(self) -> None:
-        """Greet again when the only question was taken back."""
-        await self.turns.greet()
+    async def welcome_if_empty(self) -> bool:
+        """Greet again when the only question was taken back; True when the chat is empty."""
+        return await self.turns.greet()
 
     async def add_question(self, question: Draft, note: str = "") -> QuestionView:
         """Add a question at the end and go there."""
