@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any, get_args
 
 import torch
+from transformers.activations import ACT2FN
 
 from vlmchat.errors import CheckpointError
 from vlmchat.families.configs import DTYPES, lookup, reading, require, unusable
@@ -105,7 +106,7 @@ def _translate(config: Config, video: bool) -> CogVLM2Config:
         heads=config["num_attention_heads"],
         kv_heads=config.get("num_multi_query_heads", _KV_HEADS),
         vocabulary=config["vocab_size"],
-        activation=config["hidden_act"],
+        activation=_activation(config["hidden_act"]),
         norm_eps=config["rms_norm_eps"],
         quantized=_is_quantized(config),
         dtype=None if dtype is None else lookup(DTYPES, dtype, "torch_dtype"),
@@ -129,12 +130,18 @@ def _vision(vision: Mapping[str, Any]) -> VisionConfig:
         patch=vision["patch_size"],
         side=vision["image_size"],
         positions=vision["num_positions"],
-        activation=vision["hidden_act"],
+        activation=_activation(vision["hidden_act"]),
         norm_eps=vision["layer_norm_eps"],
     )
     if (read.side // read.patch) ** 2 + 1 != read.positions:
         raise unusable(f"has num_positions {read.positions} for pictures of {read.side} pixels")
     return read
+
+
+def _activation(name: str) -> str:
+    if name not in ACT2FN:
+        raise unusable(f"has hidden_act {name!r}, which Transformers does not know")
+    return name
 
 
 def _check_heads(config: CogVLM2Config) -> None:

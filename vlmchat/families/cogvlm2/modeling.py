@@ -8,7 +8,7 @@ before it rounds, and logits are float32.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from typing import ClassVar, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -23,20 +23,22 @@ from vlmchat.families.packed.base import replace_linears
 from vlmchat.families.packed.bnb4 import Bnb4Linear
 
 
-@dataclass(frozen=True, slots=True)
-class Routes:
-    """Which places of a span go through which expert: int64 place numbers; None: all take the language one."""
+class Routes(NamedTuple):
+    """Which places of a span go through which expert, as int64 place numbers.
+
+    A tuple, so that Accelerate carries it to a layer's device.
+    """
 
     language: Tensor
     vision: Tensor
 
-    @classmethod
-    def of(cls, experts: Tensor | None) -> Routes | None:
-        """Sort the places of ``experts`` [1, length] bool, once for all layers."""
-        if experts is None:
-            return None
-        vision = experts[0].nonzero().flatten()
-        return cls((~experts[0]).nonzero().flatten(), vision) if len(vision) else None
+
+def routes_of(experts: Tensor | None) -> Routes | None:
+    """Sort the places of ``experts`` [1, length] bool, once for all layers; None: all take the language expert."""
+    if experts is None:
+        return None
+    vision = experts[0].nonzero().flatten()
+    return Routes((~experts[0]).nonzero().flatten(), vision) if len(vision) else None
 
 
 def rotary_tables(inv_freq: Tensor, positions: Tensor) -> tuple[Tensor, Tensor]:
@@ -124,8 +126,8 @@ class Attention(nn.Module):
         self.widths = [config.hidden, *2 * [config.kv_heads * config.head_size]]
         self.head_size = config.head_size
 
-    def forward(self, hidden: Tensor, positions: Tensor, routes: Routes | None, cache: Cache) -> Tensor:
-        """Attend from ``hidden`` [1, length, hidden] to everything in ``cache`` and to itself."""
+    def forward(self, hidden: Tensor, positions: Tensor, routes: Routes | None, past_key_values: Cache) -> Tensor:
+        """Attend from ``hidden`` [1, length, hidden] to everything in ``past_key_values`` and to itself."""
         vision = self.vision
         fused = routed(hidden, routes, self.language.qkv, vision and vision.qkv)
         query, key, value = (
@@ -133,7 +135,7 @@ class Attention(nn.Module):
             for part in torch.split(fused, self.widths, dim=-1)
         )
         cos, sin = rotary_tables(self.inv_freq, positions[0])
-        keys, values = cache.update(rotate(key, cos, sin), value, self.layer)
+        keys, values = past_key_values.update(rotate(key, cos, sin), value, self.layer)
         attended = causal_attention(rotate(query, cos, sin), keys, values).transpose(1, 2).flatten(2)
         return routed(attended, routes, self.language.dense, vision and vision.dense)
 
@@ -150,10 +152,11 @@ def causal_attention(query: Tensor, keys: Tensor, values: Tensor) -> Tensor:
         [1, heads, length, head size]
     """
     length, total = query.shape[2], keys.shape[2]
-    if length == 1:
-        return functional.scaled_dot_product_attention(query, keys, values, enable_gqa=True)
-    # Repeated, because the fused kernels take grouped keys only without a mask.
     groups = query.shape[1] // keys.shape[1]
+    if length == 1:
+        # One place sees everything, so the heads of a group can stand as its places: no key is copied.
+        folded = query.reshape(1, keys.shape[1], groups, -1)
+        return functional.scaled_dot_product_attention(folded, keys, values).reshape(query.shape)
     keys, values = (states.repeat_interleave(groups, dim=1) for states in (keys, values))
     if length == total:
         return functional.scaled_dot_product_attention(query, keys, values, is_causal=True)
@@ -175,7 +178,7 @@ class ExpertMlp(nn.Module):
 
 
 class DecoderLayer(nn.Module):
-    """Attention and MLP, each behind a norm and beside a residual; never split between devices."""
+    """Attention and MLP, each behind a norm and beside a residual."""
 
     def __init__(self, config: CogVLM2Config, layer: int) -> None:
         super().__init__()
@@ -184,15 +187,18 @@ class DecoderLayer(nn.Module):
         self.post_attention_norm = RmsNorm(config.hidden, config.norm_eps)
         self.mlp = ExpertMlp(config)
 
-    def forward(self, hidden: Tensor, positions: Tensor, routes: Routes | None, cache: Cache) -> Tensor:
+    def forward(self, hidden: Tensor, positions: Tensor, routes: Routes | None, past_key_values: Cache) -> Tensor:
         """Map [1, length, hidden] to the same shape."""
-        hidden = hidden + self.attention(self.input_norm(hidden), positions, routes, cache)
+        hidden = hidden + self.attention(self.input_norm(hidden), positions, routes, past_key_values=past_key_values)
         mapped: Tensor = hidden + self.mlp(self.post_attention_norm(hidden), routes)
         return mapped
 
 
 class CogVLM2Model(nn.Module):
     """Tower, decoder and head."""
+
+    _no_split_modules: ClassVar[list[str]] = ["DecoderLayer", "VisionTower"]
+    """For Accelerate, which hands the cache through untouched under the name ``past_key_values``."""
 
     def __init__(self, config: CogVLM2Config) -> None:
         super().__init__()
@@ -204,9 +210,9 @@ class CogVLM2Model(nn.Module):
 
     def forward(self, span: Span, cache: Cache) -> Tensor:
         """Run ``span`` behind ``cache`` and return hidden states [1, length, hidden] behind the last norm."""
-        hidden, routes = span.embeddings, Routes.of(span.experts)
+        hidden, routes = span.embeddings, routes_of(span.experts)
         for layer in self.layers:
-            hidden = layer(hidden, span.positions, routes, cache)
+            hidden = layer(hidden, span.positions, routes, past_key_values=cache)
         normed: Tensor = self.norm(hidden)
         return normed
 

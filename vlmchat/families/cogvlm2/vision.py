@@ -18,7 +18,7 @@ from vlmchat.families.cogvlm2.config import CogVLM2Config, VisionConfig
 
 
 class VisionBlock(nn.Module):
-    """One post-norm transformer block; never split between devices."""
+    """One post-norm transformer block."""
 
     def __init__(self, config: VisionConfig) -> None:
         super().__init__()
