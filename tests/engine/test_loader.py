@@ -15,6 +15,7 @@ from tests.reference_cases import QWEN2
 from vlmchat.engine.loader import load_now
 from vlmchat.errors import CheckpointError
 
+INTERNVL2_FOLDER = QWEN2.parent
 Tensors = dict[str, torch.Tensor]
 QKV = "vision_model.encoder.layers.0.attn.qkv.weight"
 HEAD = "language_model.lm_head.weight"
@@ -135,3 +136,8 @@ def test_weights_that_need_no_change_stay_mapped(folder: Path) -> None:
         for which in "qkv"
     }
     assert len(storages) == 1
+
+
+@pytest.mark.parametrize(("name", "held"), [("internlm2-vit300m-awq", "unpacked"), ("qwen2-vit300m", "none")])
+def test_what_is_told_about_quantization_is_what_is_held(name: str, held: str) -> None:
+    assert load_now(INTERNVL2_FOLDER / name / "checkpoint").about.quantization == held

@@ -52,6 +52,7 @@ class LoadedModel:
     device: str
     dtype: str
     quantization: str
+    """``none``, ``8-bit``, ``4-bit``; ``packed`` or ``unpacked`` for a checkpoint that came quantized."""
     context_tokens: int
     weight_bytes: int
     """Bytes of parameters and buffers as held."""

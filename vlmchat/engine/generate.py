@@ -23,7 +23,7 @@ from vlmchat.engine.loader import Model
 from vlmchat.engine.sampling import Sampler
 from vlmchat.engine.vision_cache import VisionCache
 from vlmchat.errors import ContextOverflow, InputError
-from vlmchat.families.family import PictureInput, Prompt, Span
+from vlmchat.families.family import PictureInput, Position, Prompt, Span, following
 
 PREFILL_CHUNK = {"cpu": 256, "cuda": 1024, "mps": 512}
 """Prompt tokens per forward pass, by device: how often progress is told and a stop is seen."""
@@ -202,10 +202,11 @@ class Runner:
         chunk = PREFILL_CHUNK.get(self.model.device.type, 256)
         logits: Tensor | None = None
         yield Prefill(cached, total, cached)
-        for start in range(cached, total, chunk):
+        end = cached
+        while end < total:
             if turn.stopped():
                 return None
-            end = min(start + chunk, total)
+            start, end = end, _chunk_end(turn.prompt, end + chunk)
             logits = self._forward(self.span(turn.prompt, features, start, end), marks[start:end])
             yield Prefill(end, total, cached)
         return logits
@@ -219,7 +220,9 @@ class Runner:
             if low < high:
                 first = slot.offset + low - slot.start
                 embeddings[0, low - start : high - start] = features[slot.picture][first : first + high - low]
-        positions = prompt.positions[start:end] if prompt.positions is not None else range(start, end)
+        positions: Sequence[Position] = range(start, end)
+        if prompt.positions is not None:
+            positions = prompt.positions[start:end]
         experts = None if prompt.experts is None else torch.tensor([prompt.experts[start:end]], device=device)
         return Span(embeddings, torch.tensor([list(positions)], device=device), len(prompt.ids), experts)
 
@@ -249,7 +252,7 @@ class Runner:
         """Run the newest token; its rotary position follows the prompt's last one."""
         prompt, device = turn.prompt, self.model.device
         last = prompt.positions[-1] if prompt.positions is not None else len(prompt.ids) - 1
-        position = last + len(turn.new)
+        position = following(last, len(turn.new))
         experts = None if prompt.experts is None else torch.zeros(1, 1, dtype=torch.bool, device=device)
         embeddings = self.model.network.embed(torch.tensor([[token]], device=device))
         total = len(prompt.ids) + len(turn.new)
@@ -265,6 +268,13 @@ class Runner:
         self._last = _LastAnswer(prompt_ids, tuple(ids), before + turn.text.text) if fresh and ids else None
 
 
+def _chunk_end(prompt: Prompt, end: int) -> int:
+    """Return where a chunk ends that should end at ``end``: behind a slot that must not be cut."""
+    if prompt.whole_slots:
+        end = next((behind for slot in prompt.slots if slot.start < end < (behind := slot.start + slot.length)), end)
+    return min(end, len(prompt.ids))
+
+
 def _continues(messages: Sequence[Message]) -> bool:
     return messages[-1].role == "assistant"
 
@@ -273,7 +283,7 @@ def _extended(prompt: Prompt, token_ids: Sequence[int]) -> Prompt:
     """Append generated ``token_ids`` to ``prompt``, with the positions and branch of text."""
     positions, experts = prompt.positions, prompt.experts
     if positions is not None:
-        positions += tuple(range(positions[-1] + 1, positions[-1] + 1 + len(token_ids)))
+        positions += tuple(following(positions[-1], step) for step in range(1, 1 + len(token_ids)))
     if experts is not None:
         experts += (False,) * len(token_ids)
     return replace(prompt, ids=(*prompt.ids, *token_ids), positions=positions, experts=experts)

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from transformers.cache_utils import Cache, CacheLayerMixin
 
-from vlmchat.families.family import Prompt
+from vlmchat.families.family import Position, Prompt
 
 BLOCK = 256
 """Tokens by which the buffers grow: at 8,000 tokens one growth per 256 steps copies less than 1 %
@@ -139,7 +139,7 @@ def marks_of(prompt: Prompt) -> list[Hashable]:
     return marks
 
 
-def mark_of_token(token: int, position: int, prompt: Prompt) -> Hashable:
+def mark_of_token(token: int, position: Position, prompt: Prompt) -> Hashable:
     """Return the identity :func:`marks_of` gives to a generated ``token`` once it is part of a prompt."""
     mark: Hashable = token
     if prompt.positions is not None:

@@ -86,13 +86,14 @@ def load(folder: Path, options: LoadOptions, stopped: Callable[[], bool]) -> Gen
             since = 0
             yield Loading("weights", done, total, order.index(entry.file) + 1, len(order))
     _check_packed(network.module)
+    held_as = _held_as(network.module, options, device)
     if device.type == "cpu":
         yield from _unpack(network.module, dtype, total)
     yield Loading("audit")
     held = _audit(network.module, home)
     if spread is not None:
         spread.connect(network.module, places().cache / "offload")
-    about = _describe(checkpoint, options, device, dtype, held, _fingerprint(folder, stored))
+    about = _describe(checkpoint, held_as, device, dtype, held, _fingerprint(folder, stored))
     return Model(checkpoint, network, device, dtype, about)
 
 
@@ -192,15 +193,22 @@ def _fingerprint(folder: Path, stored: dict[str, Stored]) -> str:
     return digest.hexdigest()
 
 
+def _held_as(module: nn.Module, options: LoadOptions, device: torch.device) -> str:
+    """Say how the weights are held: a checkpoint that comes packed pays no heed to ``--quantization``."""
+    if any(isinstance(layer, PackedLinear) for layer in module.modules()):
+        return "unpacked" if device.type == "cpu" else "packed"
+    return options.quantization
+
+
 def _describe(
-    checkpoint: Checkpoint, options: LoadOptions, device: torch.device, dtype: torch.dtype, held: int, print_: str
+    checkpoint: Checkpoint, held_as: str, device: torch.device, dtype: torch.dtype, held: int, print_: str
 ) -> LoadedModel:
     return LoadedModel(
         folder=checkpoint.folder,
         family=checkpoint.family,
         device=str(device),
         dtype=_word(dtype),
-        quantization=options.quantization,
+        quantization=held_as,
         context_tokens=checkpoint.context_tokens,
         weight_bytes=held,
         kv_bytes_per_token=checkpoint.kv_elements_per_token * dtype.itemsize,
