@@ -11,12 +11,11 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from tests.reference_cases import QWEN2
+from tests.reference_cases import QWEN2, Tensors, rewrite_weights
 from vlmchat.engine.loader import load_now
 from vlmchat.errors import CheckpointError
 
 INTERNVL2_FOLDER = QWEN2.parent
-Tensors = dict[str, torch.Tensor]
 QKV = "vision_model.encoder.layers.0.attn.qkv.weight"
 HEAD = "language_model.lm_head.weight"
 
@@ -24,12 +23,6 @@ HEAD = "language_model.lm_head.weight"
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     return Path(shutil.copytree(QWEN2 / "checkpoint", tmp_path / "copy", copy_function=shutil.copyfile))
-
-
-def rewrite(folder: Path, change: Callable[[Tensors], object]) -> None:
-    tensors = load_file(folder / "model.safetensors")
-    change(tensors)
-    save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, folder / "model.safetensors")
 
 
 CHANGES: dict[str, tuple[Callable[[Tensors], object], str]] = {
@@ -48,7 +41,7 @@ CHANGES: dict[str, tuple[Callable[[Tensors], object], str]] = {
 @pytest.mark.parametrize("name", CHANGES)
 def test_one_wrong_tensor_is_named(folder: Path, name: str) -> None:
     change, named = CHANGES[name]
-    rewrite(folder, change)
+    rewrite_weights(folder, change)
     with pytest.raises(CheckpointError, match=named):
         load_now(folder)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import weakref
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -282,6 +283,40 @@ def test_a_real_allocation_failure_is_recognised(engine: TorchEngine, monkeypatc
 def test_no_question_is_refused(engine: TorchEngine) -> None:
     with pytest.raises(InputError, match="no question"):
         ask(engine)
+
+
+def test_unload_lets_go_of_the_weights() -> None:
+    engine = TorchEngine()
+    list(engine.load(CHECKPOINT, LoadOptions()))
+    list(engine.generate(Request((user("Hello"),), Sampling(max_new_tokens=2))))
+    weights = weakref.ref(engine.runner.model.network.module.get_parameter("lm_head.weight"))
+    assert weights() is not None
+    engine.unload()
+    assert weights() is None
+    engine.close()
+
+
+def test_everything_runs_on_one_thread_of_the_engine(monkeypatch: pytest.MonkeyPatch) -> None:
+    engine = TorchEngine()
+    list(engine.load(CHECKPOINT, LoadOptions()))
+    seen: set[str] = set()
+    embed = engine.runner.model.network.embed
+
+    def spy(ids: torch.Tensor) -> torch.Tensor:
+        seen.add(threading.current_thread().name)
+        return embed(ids)
+
+    monkeypatch.setattr(engine.runner.model.network, "embed", spy)
+    askers = [
+        threading.Thread(target=lambda: list(engine.generate(Request((user("Hi"),), Sampling(max_new_tokens=3)))))
+        for _ in range(3)
+    ]
+    for asker in askers:
+        asker.start()
+    for asker in askers:
+        asker.join()
+    assert seen == {"vlmchat-engine"}
+    engine.close()
 
 
 def test_unknown_devices_are_refused() -> None:
