@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from vlmchat.conversation import Message, Part, Picture, Text, Video, assistant
@@ -21,6 +21,8 @@ REFERENCE = Path(__file__).parent / "reference"
 QWEN2 = REFERENCE / "internvl2" / "qwen2-vit300m"
 INTERNVL2 = sorted(path.parent for path in (REFERENCE / "internvl2").glob("*/cases.json"))
 """One folder per language model, vision tower and weights format of the family."""
+
+Tensors: TypeAlias = dict[str, Tensor]
 
 
 @dataclass(frozen=True)
@@ -78,3 +80,10 @@ def internvl2_cases(*folders: Path) -> list[Case]:
 def _cases(folder: Path) -> list[Case]:
     about = json.loads((folder / "cases.json").read_text(encoding="utf-8"))
     return [Case(folder, case) for case in about["cases"]]
+
+
+def rewrite_weights(folder: Path, change: Callable[[Tensors], object]) -> None:
+    """Let ``change`` alter the tensors of a copied checkpoint's weights file."""
+    tensors = load_file(folder / "model.safetensors")
+    change(tensors)
+    save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, folder / "model.safetensors")

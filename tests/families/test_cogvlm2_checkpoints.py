@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 
 from tests.families.cogvlm2_cases import (
     IMAGE,
@@ -26,6 +26,7 @@ from tests.families.cogvlm2_cases import (
     real_tensors,
     runner_of,
 )
+from tests.reference_cases import Tensors, rewrite_weights
 from vlmchat.engine import loader
 from vlmchat.engine.loader import load_now
 from vlmchat.engine.spread import Spread, plan_spread
@@ -39,7 +40,6 @@ from vlmchat.families.registry import can_run, open_checkpoint
 from vlmchat.options import LoadOptions
 
 HUB = sorted((ROOT / "hub_configs").glob("*/config.json"))
-Tensors = dict[str, torch.Tensor]
 GATE = "model.layers.1.mlp.vision_mlp.gate_proj.weight"
 TOWER = "model.vision.transformer.layers.0.mlp.fc1.weight"
 STATE = ".quant_state.bitsandbytes__fp4"
@@ -58,12 +58,6 @@ def int4(tmp_path: Path) -> Path:
 def config_of(folder: Path) -> dict[str, Any]:
     config: dict[str, Any] = json.loads((folder / "config.json").read_text())
     return config
-
-
-def rewrite(folder: Path, change: Callable[[Tensors], object]) -> None:
-    tensors = load_file(folder / "model.safetensors")
-    change(tensors)
-    save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, folder / "model.safetensors")
 
 
 @pytest.mark.parametrize("path", HUB, ids=lambda path: path.parent.name)
@@ -205,7 +199,7 @@ CHANGES: dict[str, tuple[Callable[[Tensors], object], str]] = {
 @pytest.mark.parametrize("name", CHANGES)
 def test_one_wrong_tensor_is_named(image: Path, name: str) -> None:
     change, named = CHANGES[name]
-    rewrite(image, change)
+    rewrite_weights(image, change)
     with pytest.raises(CheckpointError, match=named):
         load_now(image)
 
@@ -246,7 +240,7 @@ INT4_CHANGES: dict[str, tuple[Callable[[Tensors], object], str]] = {
 @pytest.mark.parametrize("name", INT4_CHANGES)
 def test_one_wrong_packed_tensor_is_named(int4: Path, name: str) -> None:
     change, named = INT4_CHANGES[name]
-    rewrite(int4, change)
+    rewrite_weights(int4, change)
     with pytest.raises(CheckpointError, match=named):
         load_now(int4)
 
