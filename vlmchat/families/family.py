@@ -22,6 +22,8 @@ from vlmchat.options import VisionOptions
 
 Config: TypeAlias = Mapping[str, Any]
 """A parsed config.json."""
+Position: TypeAlias = int | tuple[int, int, int]
+"""A rotary position, on one axis or on three (time, row, column)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,10 +64,13 @@ class Prompt:
     pictures: tuple[PictureInput, ...] = ()
     text: str = field(default="", repr=False)
     """The prompt as one string, placeholders written out, for people and tests."""
-    positions: tuple[int, ...] | None = None
+    positions: tuple[Position, ...] | None = None
     """Rotary positions where they are not 0, 1, 2, … (CogVLM2: the patches of a picture share one)."""
     experts: tuple[bool, ...] | None = None
-    """Positions of the vision expert branch (CogVLM2); None where there is only one branch."""
+    """Positions that are computed as picture: CogVLM2's vision expert branch, Gemma 3's attention in both
+    directions; None where all are computed alike."""
+    whole_slots: bool = False
+    """The features of a slot see each other, so that none is computed without the others."""
     regime: Hashable = None
     """Which rotary table the prompt is computed with, where that depends on its length."""
 
@@ -79,8 +84,8 @@ class Prompt:
 class Span:
     """A stretch of consecutive prompt positions on its way through the language model.
 
-    Shapes: ``embeddings`` [1, length, hidden], ``positions`` [1, length] int64,
-    ``experts`` [1, length] bool or None.
+    Shapes: ``embeddings`` [1, length, hidden], ``positions`` [1, length] int64 ([1, length, 3] on three
+    axes), ``experts`` [1, length] bool or None.
     """
 
     embeddings: Tensor
@@ -88,6 +93,14 @@ class Span:
     total: int
     """Length of the whole sequence this span belongs to, as if it were computed in one call."""
     experts: Tensor | None = None
+
+
+def following(position: Position, steps: int) -> Position:
+    """Return the position of text ``steps`` behind ``position``: on all axes behind its greatest."""
+    if isinstance(position, int):
+        return position + steps
+    place = max(position) + steps
+    return place, place, place
 
 
 class Decoder(Protocol):
