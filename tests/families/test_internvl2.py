@@ -222,9 +222,7 @@ def test_pictures_stand_where_the_user_put_them(tmp_path: Path) -> None:
     )
 
 
-def test_a_video_file_is_refused_until_it_can_be_sampled(tmp_path: Path) -> None:
-    from vlmchat.conversation import Video
-
+def test_a_video_file_that_is_gone_is_named(tmp_path: Path) -> None:
     checkpoint = open_checkpoint(QWEN2 / "checkpoint")
     with pytest.raises(VideoError, match=r"clip\.mp4"):
         checkpoint.layout([Message("user", (Video("d", "clip.mp4", path=tmp_path / "clip.mp4"),))], VisionOptions())
