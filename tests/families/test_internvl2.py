@@ -16,7 +16,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from tests.reference_cases import INTERNVL2, QWEN2, REFERENCE, Case, internvl2_cases
-from vlmchat.conversation import Message, Text, assistant, system, user
+from vlmchat.conversation import Message, Text, Video, assistant, system, user
 from vlmchat.engine.generate import Runner
 from vlmchat.engine.kv import SequenceCache
 from vlmchat.engine.loader import load_now

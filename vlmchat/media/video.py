@@ -126,8 +126,8 @@ def read_frames(clip: Clip, indices: tuple[int, ...]) -> tuple[Picture, ...]:
     """
     wanted = sorted({clip.ticks[index] for index in indices})
     with _opened(clip.path) as (container, stream):
-        images = dict(_decoded(clip, container, stream, wanted))
-    pictures = {tick: _as_picture(image, f"{clip.path.name}@{tick}") for tick, image in images.items()}
+        decoded = _decoded(clip, container, stream, wanted)
+        pictures = {tick: _as_picture(image, f"{clip.path.name}@{tick}") for tick, image in decoded}
     return tuple(pictures[clip.ticks[index]] for index in indices)
 
 
