@@ -28,12 +28,14 @@ from tests.families.cogvlm2_cases import (
 )
 from tests.reference_cases import Tensors, rewrite_weights
 from vlmchat.engine import loader
+from vlmchat.engine.kv import SequenceCache
 from vlmchat.engine.loader import load_now
 from vlmchat.engine.spread import Spread, plan_spread
 from vlmchat.errors import CheckpointError
 from vlmchat.families.cogvlm2 import weights
 from vlmchat.families.cogvlm2.config import CogVLM2Config, translate
 from vlmchat.families.cogvlm2.modeling import CogVLM2Network
+from vlmchat.families.family import Span
 from vlmchat.families.mapping import plan
 from vlmchat.families.packed.bnb4 import Bnb4Linear
 from vlmchat.families.registry import can_run, open_checkpoint
@@ -76,6 +78,24 @@ def test_every_tensor_of_the_real_checkpoints_has_its_place(path: Path) -> None:
     layers = [part for part in network.module.modules() if isinstance(part, Bnb4Linear)]
     assert len(layers) == (576 if config.quantized else 0)
     check_constants(config)
+
+
+@pytest.mark.parametrize("path", HUB, ids=lambda path: path.parent.name)
+def test_shapes_flow_through_the_real_geometry(path: Path) -> None:
+    """A picture or frame, a prompt and a step behind it, computed without numbers."""
+    config = translate(json.loads(path.read_text()))
+    network = CogVLM2Network(config)
+    length, side = config.vision.features + 9, config.vision.side
+    cache = SequenceCache(network.decoder_layers())
+    with torch.inference_mode(), torch.device("meta"):
+        features = network.encode(torch.empty(1, 3, side, side))
+        assert features.shape == (1, config.vision.features, 4096)
+        embeddings = network.embed(torch.empty(1, length, dtype=torch.int64))
+        for size in (length, 7, 1):
+            span = Span(embeddings[:, :size], torch.empty(1, size, dtype=torch.int64), length + 8)
+            hidden = network.hidden_states(span, cache.native)
+            assert network.logits(hidden[:, -1]).shape == (1, 128256)
+    assert cache.native.get_seq_length() == length + 8
 
 
 def check_constants(config: CogVLM2Config) -> None:
