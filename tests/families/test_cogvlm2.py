@@ -31,6 +31,7 @@ from vlmchat.engine import generate
 from vlmchat.engine.api import Request
 from vlmchat.engine.events import Finished
 from vlmchat.engine.generate import Runner
+from vlmchat.families.cogvlm2 import modeling
 from vlmchat.families.cogvlm2.modeling import rotary_tables
 from vlmchat.families.cogvlm2.vision import VisionBlock, VisionTower
 from vlmchat.families.family import Prompt, Span
@@ -138,6 +139,34 @@ def test_bfloat16(folder: Path) -> None:
     assert (hidden - original).abs().mean() < 2e-3
     first = about["compare_first_n"]
     assert list(finish(runner, case.request()).token_ids[:first]) == about["generated_ids"][:first]
+
+
+def rounded_before_the_weight(self: Any, hidden: Tensor) -> Tensor:
+    """RMSNorm as Transformers' Llama computes it."""
+    wide = hidden.float()
+    scaled = wide * torch.rsqrt(wide.square().mean(-1, keepdim=True) + self.eps)
+    normed: Tensor = self.weight * scaled.to(hidden.dtype)
+    return normed
+
+
+def exact_tables(inv_freq: Tensor, positions: Tensor) -> tuple[Tensor, Tensor]:
+    """Rotary tables computed in float32 and rounded at the end."""
+    cos, sin = rotary_tables(inv_freq.float(), positions)
+    return cos.to(inv_freq.dtype), sin.to(inv_freq.dtype)
+
+
+@pytest.mark.parametrize("fault", ["norm", "rope"])
+@pytest.mark.parametrize("folder", [IMAGE, VIDEO], ids=lambda folder: folder.name)
+def test_bfloat16_bites(folder: Path, fault: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Rounding at another place than the original does shows in bfloat16."""
+    if fault == "norm":
+        monkeypatch.setattr(modeling.RmsNorm, "forward", rounded_before_the_weight)
+    else:
+        monkeypatch.setattr(modeling, "rotary_tables", exact_tables)
+    about = next(about for about in abouts(folder) if about["name"].startswith("bf16/"))
+    hidden = computed(runner_of(folder, "bfloat16"), case_of(folder, about["same_inputs_as"])).hidden.float()
+    original = CogVLM2Case(folder, about).tensor("last_hidden_state").float()
+    assert (hidden - original).abs().mean() > 2e-3
 
 
 @pytest.mark.parametrize("dtype", ["bf16", "fp16", "fp32"])
