@@ -12,6 +12,7 @@ import asyncio
 import os
 import sys
 import tempfile
+from functools import partial
 from pathlib import Path
 
 from tests.fakes import ScriptedEngine
@@ -31,9 +32,7 @@ CHATS = (
     ("What is in this picture?", "Is there a circle?", "Describe the picture."),
 )
 """The questions of each chat; the last one is the chat that is shown."""
-SCRIPT = tuple(
-    (answer,) for answer in ("There are two.", "It is red.", "一个红色的圆。", "A red circle.", "Yes.", "A disc.")
-)
+SCRIPT = (("There are two.",), ("It is red.",), ("一个红色的圆。",), ("A red circle.",), ("Yes.",), ("A disc.",))
 
 
 def picture_file(folder: Path) -> Path:
@@ -57,8 +56,12 @@ async def hold_chats(run: Driven, file: Path) -> None:
         for first, question in enumerate(questions):
             await run.chat.prompt.put(Draft(question, () if first else (picture,)))
             await run.pilot.press("enter")
-            await run.until(lambda: run.desk.answering)
-            await run.idle()
+            await run.until(partial(answered, run, first + 1))
+
+
+def answered(run: Driven, count: int) -> bool:
+    """Say whether the open chat has ``count`` answers, all of them whole."""
+    return len(run.answers) == count and bool(run.answers[-1].text) and run.desk.answering is None
 
 
 async def visit(run: Driven, file: Path) -> None:
@@ -84,10 +87,7 @@ async def main(scripted: bool) -> None:
     """Run the app over the embedded model, or over a script."""
     with tempfile.TemporaryDirectory() as home:
         os.environ["VLMCHAT_HOME"] = home
-        if scripted:
-            app = build(ScriptedEngine(answers=SCRIPT))
-        else:
-            app = build(create_engine(), model="demo")
+        app = build(ScriptedEngine(answers=SCRIPT)) if scripted else build(create_engine(), model="demo")
         async with driven(app, SIZE) as run:
             await visit(run, picture_file(Path(home)))
 

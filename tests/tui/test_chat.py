@@ -8,6 +8,7 @@ import pytest
 
 from tests.fakes import ScriptedEngine
 from tests.tui.helpers import GatedEngine, build, draw_picture, driven, plain
+from vlmchat.engine.api import PromptSize, Request
 from vlmchat.engine.events import Delta, Encoding, Finished, Loading, Prefill
 from vlmchat.errors import CheckpointError, ContextOverflow, OutOfMemory
 from vlmchat.media.image import read_picture
@@ -193,7 +194,7 @@ async def test_out_of_memory_is_a_panel_and_the_chat_lives() -> None:
 
 async def test_unforeseen_error_is_one_sentence_and_a_log(own_home: Path) -> None:
     class Broken(ScriptedEngine):
-        def measure(self, request: object) -> object:  # type: ignore[override]
+        def measure(self, request: Request) -> PromptSize:
             raise ZeroDivisionError("oops")
 
     async with driven(build(Broken())) as run:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from collections.abc import Iterable
 from typing import ClassVar
 
@@ -118,6 +120,9 @@ def run(
     remembered = memory.model if settings.source("model") == "default" else None
     desk = Desk(settings, store or ChatStore(), model or remembered or settings.model, engine)
     app = VlmchatApp(desk, memory)
-    code = app.run()
-    desk.close()
-    return code or 0
+    code = app.run() or 0
+    if not desk.close():
+        # A library's import or a weights file cannot be interrupted, and what matters is on disk.
+        sys.stdout.flush()
+        os._exit(code)
+    return code

@@ -127,6 +127,8 @@ class Desk:
 
     def close(self) -> bool:
         """Stop everything and give the store the time it needs; False when a thread is still at work."""
+        if not hasattr(self, "bridge"):
+            return True
         answering = self.answering is not None and not self.answering.done.done()
         ended = self.bridge.close(ANSWER_PATIENCE_S if answering else LOAD_PATIENCE_S)
         if ended and self.engine is not None:
@@ -139,7 +141,7 @@ class Desk:
 
         target = find(reference, self.settings.hub)
         if self.engine is None:
-            self.engine = create_engine()
+            self.engine = create_engine(interactive=True)
         yield from open_model(self.engine, target, self.settings.load, work.cancel)
         if not work.cancel.is_set():
             yield ModelReady(work.id, target.name, target.revision, self.engine.loaded)
