@@ -126,19 +126,25 @@ def finish(runner: Runner, request: Request) -> Finished:
     return finished
 
 
+def bfloat16_cases(folder: Path) -> tuple[CogVLM2Case, CogVLM2Case]:
+    """Return the case that a fixture also has in bfloat16, in float32 and in bfloat16."""
+    about = next(about for about in abouts(folder) if about["name"].startswith("bf16/"))
+    case = case_of(folder, about["same_inputs_as"])
+    return case, CogVLM2Case(folder, {**case.about, **about})
+
+
 @pytest.mark.parametrize("folder", [IMAGE, VIDEO], ids=lambda folder: folder.name)
 def test_bfloat16(folder: Path) -> None:
     """As far from float32 as the original's own bfloat16, and the same first tokens."""
-    about = next(about for about in abouts(folder) if about["name"].startswith("bf16/"))
-    case = case_of(folder, about["same_inputs_as"])
+    case, rounded = bfloat16_cases(folder)
     runner = runner_of(folder, "bfloat16")
     hidden = computed(runner, case).hidden.float()
     exact = case.tensor("last_hidden_state")
-    original = CogVLM2Case(folder, about).tensor("last_hidden_state").float()
+    original = rounded.tensor("last_hidden_state").float()
     assert (hidden - exact).abs().mean() < 1.02 * (original - exact).abs().mean()
     assert (hidden - original).abs().mean() < 2e-3
-    first = about["compare_first_n"]
-    assert list(finish(runner, case.request()).token_ids[:first]) == about["generated_ids"][:first]
+    first = rounded.about["compare_first_n"]
+    assert list(finish(runner, case.request()).token_ids[:first]) == rounded.about["generated_ids"][:first]
 
 
 def rounded_before_the_weight(self: Any, hidden: Tensor) -> Tensor:
@@ -163,10 +169,9 @@ def test_bfloat16_bites(folder: Path, fault: str, monkeypatch: pytest.MonkeyPatc
         monkeypatch.setattr(modeling.RmsNorm, "forward", rounded_before_the_weight)
     else:
         monkeypatch.setattr(modeling, "rotary_tables", exact_tables)
-    about = next(about for about in abouts(folder) if about["name"].startswith("bf16/"))
-    hidden = computed(runner_of(folder, "bfloat16"), case_of(folder, about["same_inputs_as"])).hidden.float()
-    original = CogVLM2Case(folder, about).tensor("last_hidden_state").float()
-    assert (hidden - original).abs().mean() > 2e-3
+    case, rounded = bfloat16_cases(folder)
+    hidden = computed(runner_of(folder, "bfloat16"), case).hidden.float()
+    assert (hidden - rounded.tensor("last_hidden_state").float()).abs().mean() > 2e-3
 
 
 @pytest.mark.parametrize("dtype", ["bf16", "fp16", "fp32"])
