@@ -131,16 +131,19 @@ def write_json(value: object, indent: int | None = None) -> None:
     write_line(_OBEYED.sub(lambda hit: f"\\u{ord(hit.group()):04x}", text))
 
 
-def write_table(headers: Sequence[str], rows: Iterable[Sequence[str]], right: frozenset[int] = frozenset()) -> None:
+def write_table(
+    headers: Sequence[str], rows: Iterable[Sequence[str]], right: frozenset[int] = frozenset(), plain: bool = False
+) -> None:
     """Write rows under headers: a table on a terminal, aligned columns everywhere else.
 
     Args:
         headers: names of the columns.
         rows: texts; of any origin.
         right: columns to align to the right.
+        plain: aligned columns on a terminal too, each row one line, for text that is meant to be copied.
     """
     cells = [[one_line(cell) for cell in row] for row in rows]
-    if sys.stdout is not None and _is_terminal(sys.stdout):
+    if not plain and sys.stdout is not None and _is_terminal(sys.stdout):
         _draw_table(headers, cells, right)
         return
     widths = [max(map(_width, column)) for column in zip(headers, *cells, strict=True)]

@@ -19,7 +19,7 @@ from vlmchat.engine.api import LoadedModel
 from vlmchat.engine.device import choose_device, choose_dtype, memory_guard
 from vlmchat.engine.events import Loading
 from vlmchat.engine.quantize import QuantizedLinear, prepare
-from vlmchat.engine.shards import Stored, open_shards, release_pages, stored_tensors
+from vlmchat.engine.shards import Shard, Stored, open_shards, release_pages, stored_tensors
 from vlmchat.engine.spread import Spread, plan_spread
 from vlmchat.errors import CheckpointError
 from vlmchat.families.family import Checkpoint, Network
@@ -46,6 +46,49 @@ class Model:
     about: LoadedModel
 
 
+@dataclass(frozen=True, slots=True)
+class Blueprint:
+    """A checkpoint whose every tensor has its place; no byte of weights is read yet."""
+
+    checkpoint: Checkpoint
+    network: Network
+    """Parameters still on the meta device."""
+    shards: dict[Path, Shard]
+    """The weights files in order."""
+    stored: dict[str, Stored]
+    """All they hold, by original name."""
+    placements: list[Placement]
+
+
+def draw_up(folder: Path) -> Blueprint:
+    """Read config, tokenizer and the headers of the weights files, and match every tensor with its place.
+
+    Raises:
+        CheckpointError: see :mod:`vlmchat.families.mapping`; also files missing or cut short.
+    """
+    checkpoint = open_checkpoint(folder)
+    network = checkpoint.build()
+    shards = {shard.path: shard for shard in open_shards(folder)}
+    stored = stored_tensors(list(shards.values()))
+    shapes = {name: entry.shape for name, entry in stored.items()}
+    placements = plan(shapes, checkpoint.rules(), _wanted(network.module))
+    _check_dtypes(placements, stored, network.module)
+    return Blueprint(checkpoint, network, shards, stored, placements)
+
+
+def check_packed_layers(drawn: Blueprint) -> None:
+    """Map what is kept as stored and look at the description of each packed layer.
+
+    Raises:
+        CheckpointError: one does not fit its layer.
+    """
+    for placement in drawn.placements:
+        if placement.as_stored and placement.targets:
+            tensor = drawn.shards[drawn.stored[placement.source].file].read(placement.source)
+            _place(drawn.network.module, placement, tensor, lambda name: torch.device("cpu"), tensor.dtype)
+    _check_packed(drawn.network.module)
+
+
 def load(folder: Path, options: LoadOptions, stopped: Callable[[], bool]) -> Generator[Loading, None, Model | None]:
     """Load ``folder``; yields progress and returns the model, or None when ``stopped`` said so.
 
@@ -54,16 +97,10 @@ def load(folder: Path, options: LoadOptions, stopped: Callable[[], bool]) -> Gen
         OutOfMemory: the weights do not fit.
     """
     yield Loading("config")
-    checkpoint = open_checkpoint(folder)
     device = choose_device(options.device)
-    network = checkpoint.build()
-    shards = {shard.path: shard for shard in open_shards(folder)}
-    stored = stored_tensors(list(shards.values()))
+    drawn = draw_up(folder)
+    checkpoint, network, shards, stored = drawn.checkpoint, drawn.network, drawn.shards, drawn.stored
     dtype = choose_dtype(options, checkpoint.dtype or _prevailing_dtype(stored), device)
-    placements = plan(
-        {name: entry.shape for name, entry in stored.items()}, checkpoint.rules(), _wanted(network.module)
-    )
-    _check_dtypes(placements, stored, network.module)
     prepare(network, options.quantization, device)
     spread = _spread(options, network.module, device, dtype)
     home = spread.device_of if spread else lambda name: device
@@ -71,7 +108,7 @@ def load(folder: Path, options: LoadOptions, stopped: Callable[[], bool]) -> Gen
     order = list(shards)
     done = since = 0
     yield Loading("weights", 0, total, 1, len(order))
-    for placement in sorted(placements, key=lambda placement: order.index(stored[placement.source].file)):
+    for placement in sorted(drawn.placements, key=lambda placement: order.index(stored[placement.source].file)):
         if stopped():
             return None
         entry = stored[placement.source]
