@@ -9,9 +9,10 @@ import torch
 
 from tests.families.ovis2_cases import PREPROCESSOR, SIZES, Size
 from vlmchat.families.mapping import Placement, plan
+from vlmchat.families.native import TiedHead
 from vlmchat.families.ovis2 import weights
 from vlmchat.families.ovis2.config import Ovis2Config, translate
-from vlmchat.families.ovis2.modeling import Ovis2Network, TiedHead
+from vlmchat.families.ovis2.modeling import Ovis2Network
 
 GPTQ = {"quant_method": "gptq", "group_size": 128, "desc_act": True, "sym": True, "checkpoint_format": "gptq"}
 

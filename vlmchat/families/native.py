@@ -10,14 +10,44 @@ from typing import Any
 
 from accelerate import init_empty_weights
 from torch import Tensor, nn
+from torch.nn import functional
 from transformers.cache_utils import Cache
 from transformers.configuration_utils import PreTrainedConfig
 
 from vlmchat.families.family import Span
 
 
+class TiedHead(nn.Module):
+    """An output head that is the token embedding; it has no parameter of its own.
+
+    Embedding and head call one module, so that whatever brings its weight from another device or
+    from disk for a call serves both.
+    """
+
+    def __init__(self, embedding: nn.Embedding) -> None:
+        """Let ``embedding`` give logits for hidden states, and embeddings for ids as before."""
+        super().__init__()
+        kind: Any = type(embedding)
+
+        class EmbeddingAndHead(kind):
+            def forward(self, inputs: Tensor) -> Tensor:
+                if inputs.is_floating_point():
+                    return functional.linear(inputs, self.weight)
+                embeddings: Tensor = super().forward(inputs)
+                return embeddings
+
+        embedding.__class__ = EmbeddingAndHead
+        # In a tuple, so that the embedding is not registered a second time.
+        self._embedding = (embedding,)
+
+    def forward(self, hidden: Tensor) -> Tensor:
+        """Return logits [.., vocab] of ``hidden`` [.., hidden]."""
+        logits: Tensor = self._embedding[0](hidden)
+        return logits
+
+
 class NativeNetwork:
-    """A model with ``model.language_model`` and ``lm_head``, weights on the meta device when built."""
+    """A model with a decoder and ``lm_head``, weights on the meta device when built."""
 
     def __init__(self, architecture: Any, config: PreTrainedConfig) -> None:
         """Build Transformers' class ``architecture`` for ``config``."""
@@ -26,15 +56,20 @@ class NativeNetwork:
             model = architecture._from_config(config, attn_implementation="sdpa")
         self.module: nn.Module = model.eval()
         self._inner = model.model
+        self._text: Any = model.get_decoder()
+
+    def tie_head(self) -> None:
+        """Make the output head one with the token embedding: its own weight is not stored."""
+        self.module.add_module("lm_head", TiedHead(self._text.embed_tokens))
 
     def embed(self, ids: Tensor) -> Tensor:
         """Return token embeddings [1, length, hidden] of ``ids`` [1, length]."""
-        embeddings: Tensor = self._inner.language_model.embed_tokens(ids)
+        embeddings: Tensor = self._text.embed_tokens(ids)
         return embeddings
 
     def hidden_states(self, span: Span, cache: Cache) -> Tensor:
         """Run ``span`` behind ``cache``; return the last hidden states [1, length, hidden]."""
-        hidden: Tensor = self._inner.language_model(
+        hidden: Tensor = self._text(
             inputs_embeds=span.embeddings, position_ids=span.positions, past_key_values=cache, use_cache=True
         ).last_hidden_state
         return hidden
@@ -46,10 +81,10 @@ class NativeNetwork:
 
     def decoder_layers(self) -> int:
         """Return the number of language-model layers."""
-        layers: int = self._inner.language_model.config.num_hidden_layers
+        layers: int = self._text.config.num_hidden_layers
         return layers
 
     def blocks(self) -> nn.ModuleList:
         """Return the language model's decoder layers."""
-        layers: nn.ModuleList = self._inner.language_model.layers
+        layers: nn.ModuleList = self._text.layers
         return layers

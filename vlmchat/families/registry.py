@@ -20,8 +20,10 @@ FAMILIES: Mapping[str, str] = {
     "internvl2": "vlmchat.families.internvl2.family",
     "cogvlm2": "vlmchat.families.cogvlm2.family",
     "ovis2": "vlmchat.families.ovis2.family",
+    "generic": "vlmchat.families.generic.family",
 }
-"""Family name -> the module whose ``FAMILY`` fills the contract of ``families/family.py``."""
+"""Family name -> the module whose ``FAMILY`` fills the contract of ``families/family.py``; ``generic`` takes what is
+left, so it stands last."""
 
 _RUNS: frozenset[tuple[str, str]] = frozenset(
     {
@@ -31,9 +33,11 @@ _RUNS: frozenset[tuple[str, str]] = frozenset(
         ("cogvlm2", "bnb"),
         ("ovis2", "pytorch"),
         ("ovis2", "gptq"),
+        ("generic", "pytorch"),
     }
 )
-"""(family, checkpoint format) pairs whose numbers are proven against golden fixtures."""
+"""(family, checkpoint format) pairs whose numbers are proven: against golden fixtures, and ``generic`` against
+Transformers itself."""
 
 
 def can_run(family: str, checkpoint_format: str) -> bool:

@@ -24,32 +24,6 @@ _WHOLE_BLOCKS = ("Ovis2VisionEmbeddings", "Ovis2VisionEncoderLayer")
 inside such a layer is declared."""
 
 
-class TiedEmbedding(nn.Embedding):
-    """Token ids in, embeddings out; hidden states in, logits out.
-
-    One module for both, so that whatever brings its weight from another device or from disk for a
-    call serves the output head as well.
-    """
-
-    def forward(self, inputs: Tensor) -> Tensor:
-        """Return embeddings [.., hidden] of ids, or logits [.., vocab] of hidden states [.., hidden]."""
-        return functional.linear(inputs, self.weight) if inputs.is_floating_point() else super().forward(inputs)
-
-
-class TiedHead(nn.Module):
-    """An output head that is the token embedding; it has no parameter of its own."""
-
-    def __init__(self, embedding: TiedEmbedding) -> None:
-        super().__init__()
-        # In a tuple, so that the embedding is not registered a second time.
-        self._embedding = (embedding,)
-
-    def forward(self, hidden: Tensor) -> Tensor:
-        """Return logits [.., vocab] of ``hidden`` [.., hidden]."""
-        logits: Tensor = self._embedding[0](hidden)
-        return logits
-
-
 class Ovis2Network(NativeNetwork):
     """One Ovis2 model, weights still on the meta device when built."""
 
@@ -62,8 +36,7 @@ class Ovis2Network(NativeNetwork):
         self._tower._no_split_modules = list(_WHOLE_BLOCKS)
         language = self._inner.language_model
         if config.tied:
-            language.embed_tokens = TiedEmbedding(config.native.vocab_size, config.native.hidden_size, device="meta")
-            self.module.add_module("lm_head", TiedHead(language.embed_tokens))
+            self.tie_head()
         if config.packing is not None:
             _pack(language.layers, config.packing)
 
