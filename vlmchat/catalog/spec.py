@@ -9,7 +9,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import MISSING, dataclass, fields
-from typing import Any
+from typing import Any, get_args
+
+from vlmchat.options import Template
 
 FORMATS = ("pytorch", "awq", "gptq", "bnb")
 HUBS = ("huggingface", "modelscope")
@@ -77,6 +79,8 @@ class ModelSpec:
     licence_url: str | None = None
     """Where to read it before downloading."""
     vision: VisionSpec | None = None
+    template: Template | None = None
+    """The prompt form the publisher runs it with, where config.json names another (CogVLM2-Video chat)."""
     scores: tuple[tuple[str, float], ...] = ()
     """Published benchmark results, as (benchmark, figure), in the publisher's own scale."""
 
@@ -227,5 +231,6 @@ _MODEL_FIELDS: Mapping[str, Callable[[Any], Any]] = {
     "licence": _text,
     "licence_url": _link,
     "vision": _table,
+    "template": _one_of(*get_args(Template)),
     "scores": _scores,
 }

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from threading import Event as CancelEvent
 
@@ -14,7 +14,7 @@ from vlmchat.engine.api import Engine
 from vlmchat.engine.events import Loading
 from vlmchat.errors import ModelError, NotInstalled, UnknownModel
 from vlmchat.hub.local import look
-from vlmchat.options import LoadOptions
+from vlmchat.options import LoadOptions, Template, VisionOptions
 from vlmchat.paths import user_path
 from vlmchat.settings import Hub
 
@@ -28,6 +28,12 @@ class Target:
     folder: Path
     revision: str
     """Commit of a hub snapshot; empty for a plain folder."""
+    template: Template | None = None
+    """The prompt form its publisher runs it with, where its own config names another."""
+
+    def vision(self, chosen: VisionOptions) -> VisionOptions:
+        """Return what the user chose, and the publisher's prompt form where the user chose none."""
+        return chosen if chosen.template is not None else replace(chosen, template=self.template)
 
 
 def find(reference: str, hub: Hub = "auto") -> Target:
@@ -91,7 +97,7 @@ def _from_offer(found: Offer, name: str) -> Target:
         raise NotInstalled(f"{title} is only partly on this machine: {', '.join(local.missing)} missing.", found.how)
     if local.folder is None:
         raise NotInstalled(f"{title} is not on this machine.", found.how)
-    return Target(name, local.folder, local.revision)
+    return Target(name, local.folder, local.revision, found.spec.template)
 
 
 def _from_cache(repository: str, revision: str, hub: Hub) -> Target:

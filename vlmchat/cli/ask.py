@@ -19,6 +19,8 @@ from vlmchat.conversation import Part, Picture, Text
 from vlmchat.engine.events import Delta, Finished
 from vlmchat.errors import ExitCode, InputError, UsageError
 from vlmchat.media.image import read_picture
+from vlmchat.media.video import read_video
+from vlmchat.paths import user_path
 from vlmchat.plaintext import is_whole
 from vlmchat.settings import Settings
 from vlmchat.store.chats import ChatStore
@@ -42,6 +44,7 @@ class _Place:
 )
 @click.argument("prompt", required=False)
 @click.option("-i", "--image", "images", multiple=True, metavar="PATH|-", help="A picture; - is stdin. Repeatable.")
+@click.option("--video", metavar="PATH", help="A video file; the model's family chooses the frames.")
 @click.option("-c", "--continue", "go_on", is_flag=True, help="Go on with the latest chat.")
 @click.option("--chat", metavar="ID", help="Go on with this chat.")
 @click.option("--no-save", is_flag=True, help="Keep nothing of it.")
@@ -53,6 +56,7 @@ def command(
     talk: Talk,
     prompt: str | None,
     images: tuple[str, ...],
+    video: str | None,
     go_on: bool,
     chat: str | None,
     no_save: bool,
@@ -65,14 +69,14 @@ def command(
     PROMPT a picture is described.
     """
     place = _place(go_on, chat, no_save)
-    parts = _parts(prompt, images)
+    parts = _parts(prompt, images, video)
     model = settings.model
     if place.model is not None and not settings.source("model").startswith("--"):
         model = place.model
     target = opening.find(model, settings.hub)
     with opened(settings, target, talk) as model_here:
         session = Session(model_here.engine, place.store, target.name, target.revision, place.chat_id)
-        session.sampling, session.vision = settings.sampling, settings.vision
+        session.sampling, session.vision = settings.sampling, target.vision(settings.vision)
         session.system = settings.system or session.system
         finished = _answer(session, parts, talk, stream=not (no_stream or as_json))
         if as_json:
@@ -104,20 +108,22 @@ def _place(go_on: bool, chat: str | None, no_save: bool) -> _Place:
     return _Place(store, latest.id, latest.model)
 
 
-def _parts(prompt: str | None, images: tuple[str, ...]) -> list[Part]:
-    """Read the pictures and the text, in the order in which the model will see them."""
+def _parts(prompt: str | None, images: tuple[str, ...], video: str | None) -> list[Part]:
+    """Read the pictures, the video and the text, in the order in which the model will see them."""
     if images.count("-") > 1:
         raise UsageError("Stdin can be only one picture.", "Give -i - once.")
-    pictures: list[Picture] = [_picture(source) for source in images]
+    media: list[Part] = [_picture(source) for source in images]
+    if video is not None:
+        media.append(read_video(user_path(video)))
     lead = "" if "-" in images else _stdin_text()
     if not is_whole(prompt or ""):
         raise UsageError("The prompt is no UTF-8 text.", "Set the terminal to UTF-8, or give it on stdin.")
     text = "\n\n".join(piece for piece in (lead, (prompt or "").strip()) if piece)
-    if not text and not pictures:
+    if not text and not media:
         raise UsageError(
             "There is nothing to ask.", 'Give a prompt, a picture, or both: vlmchat ask -i photo.png "What is this?"'
         )
-    return [*pictures, Text(text or DEFAULT_PROMPT)]
+    return [*media, Text(text or DEFAULT_PROMPT)]
 
 
 def _picture(source: str) -> Picture:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import click
 
@@ -46,6 +46,7 @@ def command(settings: Settings, talk: Talk, prompt: str | None, form: str) -> Ex
     object, and the next line goes on. Nothing is saved.
     """
     target = opening.find(settings.model, settings.hub)
+    settings = replace(settings, vision=target.vision(settings.vision))
     with ExitStack() as stack:
         pipe = _Pipe(settings, talk, target, stack, prompt, form == "text")
         if sys.stdin is not None:

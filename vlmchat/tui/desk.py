@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from vlmchat.engine.api import Engine, LoadedModel
 from vlmchat.engine.events import AnswerEvent, Loading
+from vlmchat.options import VisionOptions
 from vlmchat.settings import Settings
 from vlmchat.store.chats import ChatStore
 from vlmchat.store.model import Chat
@@ -21,11 +22,6 @@ from vlmchat.tui.memory import Draft
 
 if TYPE_CHECKING:
     from vlmchat.chat.session import Session
-
-ANSWER_PATIENCE_S = 5.0
-"""How long quitting waits for a stopped answer to reach the store: one token, tile or prefill chunk."""
-LOAD_PATIENCE_S = 0.2
-"""How long quitting waits for a load; nothing of it has to be kept."""
 
 
 @dataclass(slots=True)
@@ -72,6 +68,8 @@ class Desk:
     """The question being answered, for the box when it fails."""
     bridge: Bridge = field(init=False)
     _before: ReadyModel | None = None
+    _vision: VisionOptions = field(default_factory=VisionOptions)
+    """The user's, completed by what the model's publisher runs it with; set on the worker's thread."""
 
     def listen(self, receiver: Receiver) -> None:
         """Send every message of the work to ``receiver``; to be called once, before any work."""
@@ -129,8 +127,7 @@ class Desk:
         """Stop everything and give the store the time it needs; False when a thread is still at work."""
         if not hasattr(self, "bridge"):
             return True
-        answering = self.answering is not None and not self.answering.done.done()
-        ended = self.bridge.close(ANSWER_PATIENCE_S if answering else LOAD_PATIENCE_S)
+        ended = self.bridge.close()
         if ended and self.engine is not None:
             self.engine.close()
         return ended
@@ -140,6 +137,7 @@ class Desk:
         from vlmchat.chat.opening import create_engine, find, open_model
 
         target = find(reference, self.settings.hub)
+        self._vision = target.vision(self.settings.vision)
         if self.engine is None:
             self.engine = create_engine(interactive=True)
         yield from open_model(self.engine, target, self.settings.load, work.cancel)
@@ -153,8 +151,8 @@ class Desk:
             from vlmchat.chat.session import Session
 
             session = Session(self.engine, self.store, model.name, model.revision, chat.stored)
-            session.sampling, session.vision = self.settings.sampling, self.settings.vision
+            session.sampling = self.settings.sampling
             session.system = self.settings.system or session.system
             chat.session = session
-        session.model, session.revision = model.name, model.revision
+        session.model, session.revision, session.vision = model.name, model.revision, self._vision
         yield from session.ask(draft.parts, cancel)
