@@ -187,10 +187,10 @@ def _internvl2_messages(folder: Path, about: About) -> tuple[Message, ...]:
     if not any("<image>" in question for question, _ in turns):
         (question, answer), *rest = turns
         turns = [("<image>\n" * len(pictures) + question, answer), *rest]
-    return tuple(_exchanges(turns, iter(pictures)))
+    return tuple(_exchanges(turns, pictures))
 
 
-def _exchanges(turns: Sequence[tuple[str, str | None]], pictures: Iterator[Picture]) -> Iterator[Message]:
+def _exchanges(turns: Sequence[tuple[str, str | None]], pictures: list[Picture]) -> Iterator[Message]:
     for question, answer in turns:
         yield Message("user", tuple(_parts(question, pictures, video="Frame1: " in question)))
         if answer is not None:
@@ -199,7 +199,7 @@ def _exchanges(turns: Sequence[tuple[str, str | None]], pictures: Iterator[Pictu
 
 def _ovis2_messages(folder: Path, about: About) -> tuple[Message, ...]:
     """Return the turns; several marks without labels are the frames of a video."""
-    pictures = iter([read_picture(folder / "images" / name) for name in about["images"]])
+    pictures = [read_picture(folder / "images" / name) for name in about["images"]]
     messages: list[Message] = []
     for turn in about["conversations"]:
         text = turn["value"]
@@ -211,14 +211,17 @@ def _ovis2_messages(folder: Path, about: About) -> tuple[Message, ...]:
     return tuple(messages)
 
 
-def _parts(text: str, pictures: Iterator[Picture], video: bool) -> Iterator[Part]:
+def _parts(text: str, pictures: list[Picture], video: bool) -> Iterator[Part]:
     """Undo what was written by hand: marks become parts, and the labels in front are the family's own.
 
     Marks in front of the text are pictures (or frames) of the turn, marks further on stand in their place.
+    Each takes the first of ``pictures`` away.
     """
+    if text.count("<image>") > len(pictures):
+        raise ValueError(f"{text!r} has more marks than there are pictures")
     leading: list[Picture] = []
     while found := _LABELLED.match(text):
-        leading.append(next(pictures))
+        leading.append(pictures.pop(0))
         text = text[found.end() :]
     if video:
         yield Video("video", "video", tuple(leading))
@@ -227,7 +230,7 @@ def _parts(text: str, pictures: Iterator[Picture], video: bool) -> Iterator[Part
     first, *rest = text.split("<image>")
     yield Text(first)
     for stretch in rest:
-        yield next(pictures)
+        yield pictures.pop(0)
         yield Text(stretch)
 
 
