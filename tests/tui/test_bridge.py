@@ -65,7 +65,7 @@ def test_text_is_announced_once_until_it_is_taken() -> None:
     assert text.take() == ""
     assert stored, "the end is told after the session has stored the answer"
     assert {message.work for message in inbox.got} == {work.id}
-    assert bridge.close(1)
+    assert bridge.close()
 
 
 def test_text_can_be_announced_again_after_a_take() -> None:
@@ -90,7 +90,7 @@ def test_errors_become_messages_and_the_thread_lives() -> None:
     for ask in (refuse, break_down, lambda _: iter([END])):
         work = bridge.answer(ask)
         work.done.exception(10)
-    bridge.close(5)
+    bridge.close()
     failed = [message.error.message for message in inbox.got if isinstance(message, AnswerFailed)]
     assert failed[0] == "No."
     assert "KeyError" in failed[1]
@@ -115,7 +115,7 @@ def test_a_cancelled_load_that_waits_never_begins() -> None:
     hold.set()
     waiting.done.result(10)
     assert [type(message) for message in inbox.got] == [ModelLoading]
-    bridge.close(5)
+    bridge.close()
 
 
 def test_closing_cancels_and_says_nothing_more() -> None:
@@ -132,7 +132,7 @@ def test_closing_cancels_and_says_nothing_more() -> None:
     bridge.answer(answer)
     waiting = bridge.answer(answer)
     assert begun.wait(10)
-    assert bridge.close(10)
+    assert bridge.close()
     assert ended.is_set()
     assert waiting.done.cancelled()
     assert not inbox.got

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
+from threading import Event
 
 import pytest
 
 from tests.fakes import ScriptedEngine
 from tests.tui.helpers import GatedEngine, build, draw_picture, driven, plain
 from vlmchat.engine.api import PromptSize, Request
-from vlmchat.engine.events import Delta, Encoding, Finished, Loading, Prefill
+from vlmchat.engine.events import AnswerEvent, Delta, Encoding, Finished, Loading, Prefill
 from vlmchat.errors import CheckpointError, ContextOverflow, OutOfMemory
 from vlmchat.media.image import read_picture
 from vlmchat.store.chats import ChatStore
@@ -364,7 +366,7 @@ async def test_quit_while_a_question_waits_keeps_it(tmp_path: Path) -> None:
 
 async def test_finished_text_wins_over_the_streamed_one() -> None:
     class Trimming(ScriptedEngine):
-        def generate(self, request, cancel=None):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
+        def generate(self, request: Request, cancel: Event | None = None) -> Iterator[AnswerEvent]:
             for event in super().generate(request, cancel):
                 if isinstance(event, Finished):
                     yield Delta("", (9,))
@@ -378,3 +380,31 @@ async def test_finished_text_wins_over_the_streamed_one() -> None:
         assert run.answers[0].text == "the truth"
         assert "the truth" in plain(run.answers[0])
         assert "circle" not in plain(run.answers[0])
+
+
+async def test_error_in_mid_answer_keeps_what_was_written_and_returns_the_question() -> None:
+    class Failing(ScriptedEngine):
+        def generate(self, request: Request, cancel: Event | None = None) -> Iterator[AnswerEvent]:
+            for event in super().generate(request, cancel):
+                if isinstance(event, Finished):
+                    raise OutOfMemory("The device is full.", "Use fewer tiles.")
+                yield event
+
+    async with driven(build(Failing())) as run:
+        await run.ready()
+        await run.ask("What is it?")
+        await run.until(lambda: isinstance(run.app.screen, ErrorPanel))
+        await run.pilot.press("enter")
+        assert run.answers[0].text.strip() == "A red circle."
+        assert "not answered" in plain(run.answers[0])
+        assert run.draft.text == "What is it?"
+
+
+async def test_a_long_name_gives_way_in_the_status_line(tmp_path: Path) -> None:
+    folder = tmp_path / ("a very long name of a checkpoint " * 4).strip()
+    folder.mkdir()
+    async with driven(build(model=str(folder)), (60, 24)) as run:
+        await run.ready()
+        await run.until(lambda: "ready" in run.text_of(StatusLine))
+        assert "…" in run.text_of(StatusLine)
+        assert len(run.text_of(StatusLine)) <= 60

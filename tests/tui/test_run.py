@@ -21,7 +21,7 @@ def begun(monkeypatch: pytest.MonkeyPatch) -> Callable[..., VlmchatApp]:
 
     def begin(settings: Settings, **given: str) -> VlmchatApp:
         shown: list[VlmchatApp] = []
-        monkeypatch.setattr(VlmchatApp, "run", shown.append)
+        monkeypatch.setattr(VlmchatApp, "run", lambda app: shown.append(app))
         assert run(settings, engine=ScriptedEngine(), **given) == 0  # type: ignore[arg-type]
         return shown[0]
 

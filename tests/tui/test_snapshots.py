@@ -17,7 +17,7 @@ import textual
 from textual.pilot import Pilot
 
 from tests.fakes import ScriptedEngine
-from tests.tui.helpers import Driven, GatedEngine, build, draw_picture
+from tests.tui.helpers import Driven, GatedEngine, build, draw_picture, plain
 from tests.tui.test_chats import keep
 from vlmchat.catalog.spec import ModelSpec
 from vlmchat.conversation import assistant, user
@@ -223,8 +223,7 @@ def test_no_chats(look: Look, size: Size) -> None:
     async def steps(run: Driven) -> None:
         await ready(run)
         await run.pilot.press("ctrl+o")
-        await run.until(lambda: isinstance(run.app.screen, ChatsScreen))
-        await run.pilot.pause(0.1)
+        await run.until(lambda: "No chats yet" in plain(run.app.screen))
 
     look(build(), size, steps)
 
@@ -241,7 +240,8 @@ def test_palette(look: Look, size: Size) -> None:
     async def steps(run: Driven) -> None:
         await ready(run)
         await run.pilot.press("ctrl+p")
-        await run.pilot.pause(0.5)
+        await run.until(lambda: "Begin a new chat" in plain(run.app.screen))
+        await run.until(lambda: not run.app.screen.query("LoadingIndicator.--visible"))
 
     look(build(), size, steps)
 
@@ -249,11 +249,15 @@ def test_palette(look: Look, size: Size) -> None:
 def test_load_error(look: Look, size: Size) -> None:
     error = CheckpointError("The folder has no config.json.", "Name the folder that holds the checkpoint.")
 
+    engine = GatedEngine(load_error=error)
+
     async def steps(run: Driven) -> None:
         await run.ask("What is it?")
+        await run.until(lambda: run.desk.queued)
+        engine.may_load.set()
         await run.until(lambda: isinstance(run.app.screen, ErrorPanel))
 
-    look(build(ScriptedEngine(load_error=error)), size, steps)
+    look(build(engine), size, steps)
 
 
 def test_link(look: Look, size: Size) -> None:

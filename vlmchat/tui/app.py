@@ -21,6 +21,7 @@ from vlmchat.tui.desk import Desk
 from vlmchat.tui.memory import Memory
 from vlmchat.tui.palette import Commands
 from vlmchat.tui.screens.chat import ChatScreen
+from vlmchat.tui.telling import tell, warn
 from vlmchat.tui.text import say
 from vlmchat.tui.themes import DEFAULT, VARIABLES, ThemeShelf, read_themes
 
@@ -70,20 +71,16 @@ class VlmchatApp(App[int]):
     def on_mount(self) -> None:
         """Say which themes could not be used."""
         for problem in self.shelf.problems:
-            self.tell(say("toast.bad_theme", file=problem.file, problem=problem.reason, fallback=self.theme))
+            warn(self, "toast.bad_theme", file=problem.file, problem=problem.reason, fallback=self.theme)
         if self._wanted not in self.shelf.themes:
-            self.tell(say("toast.unknown_theme", name=self._wanted, fallback=self.theme))
-
-    def tell(self, message: str) -> None:
-        """Show a warning as plain text."""
-        self.notify(message, severity="warning", markup=False)
+            warn(self, "toast.unknown_theme", name=self._wanted, fallback=self.theme)
 
     def use_theme(self, name: str) -> None:
         """Change to theme ``name`` now and next time."""
         self.theme = name
         self.memory.theme = name
         self.memory.write()
-        self.notify(say("toast.theme", title=self.shelf.titles.get(name, name)), timeout=2, markup=False)
+        tell(self, "toast.theme", title=self.shelf.titles.get(name, name))
 
     def action_next_theme(self) -> None:
         """Go on to the next theme."""

@@ -34,6 +34,12 @@ TAKE_S = 0.04
 """How long the receiver lets text gather after it was announced."""
 
 
+ANSWER_PATIENCE_S = 5.0
+"""How long closing waits for a stopped answer to reach the store: one token, tile or prefill chunk."""
+LOAD_PATIENCE_S = 0.2
+"""How long closing waits for a load; nothing of it has to be kept."""
+
+
 class Receiver(Protocol):
     """Whoever takes the messages; posting has to be safe from any thread, as Textual's is."""
 
@@ -142,6 +148,8 @@ class AnswerFailed(FromWork):
 class Work:
     """One load or one answer, running or waiting for its turn."""
 
+    stores: bool = False
+    """Its end has to reach the store: an answer. Nothing of a load has to be kept."""
     id: str = field(default_factory=lambda: uuid4().hex)
     cancel: CancelEvent = field(default_factory=CancelEvent)
     done: Future[None] = field(default_factory=Future)
@@ -158,24 +166,24 @@ class Bridge:
 
     def load(self, opening: Callable[[Work], Iterator[Loading | ModelReady]]) -> Work:
         """Run ``opening``, a stream of progress that ends with :class:`ModelReady` unless cancelled."""
-        return self._submit(partial(self._load, opening), ModelFailed)
+        return self._submit(Work(), partial(self._load, opening), ModelFailed)
 
     def answer(self, asking: Callable[[CancelEvent], Iterator[AnswerEvent]]) -> Work:
         """Run ``asking`` to its end and post what it yields."""
-        return self._submit(partial(self._answer, asking), AnswerFailed)
+        return self._submit(Work(stores=True), partial(self._answer, asking), AnswerFailed)
 
-    def close(self, patience_s: float) -> bool:
-        """Cancel everything, wait for it at most ``patience_s``, post nothing more; True if all ended."""
+    def close(self) -> bool:
+        """Cancel everything, post nothing more, give the store the time it needs; True if all ended."""
         self._open = False
         for work in self._works:
             work.cancel.set()
         self._thread.shutdown(wait=False, cancel_futures=True)
         # A future cancelled before it began never counts as done for ``wait``.
-        begun = [work.done for work in self._works if not work.done.cancelled()]
-        return not wait(begun, timeout=patience_s).not_done
+        begun = [work for work in self._works if not work.done.cancelled()]
+        wait([work.done for work in begun if work.stores], timeout=ANSWER_PATIENCE_S)
+        return not wait([work.done for work in begun], timeout=LOAD_PATIENCE_S).not_done
 
-    def _submit(self, run: Callable[[Work], None], failed: Callable[[str, VlmchatError], FromWork]) -> Work:
-        work = Work()
+    def _submit(self, work: Work, run: Callable[[Work], None], failed: Callable[[str, VlmchatError], FromWork]) -> Work:
         work.done = self._thread.submit(run, work)
         self._works = [other for other in self._works if not other.done.done()] + [work]
         work.done.add_done_callback(partial(self._settle, work, failed))

@@ -65,6 +65,12 @@ class Memory:
             Draft(text if isinstance(text, str) else "", tuple(picture for picture in pictures if picture)),
         )  # fmt: skip
 
+    def keep(self, draft: Draft) -> None:
+        """Make ``draft`` the one that comes back, and write it when it is another one."""
+        if draft != self.draft:
+            self.draft = draft
+            self.write()
+
     def write(self) -> None:
         """Keep everything, the draft's pictures as copies of their own."""
         entries = [

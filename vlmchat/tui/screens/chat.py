@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable
-from functools import partial
-from typing import TYPE_CHECKING, ClassVar
+from typing import ClassVar
 
 from textual import on
 from textual.app import ComposeResult
@@ -24,15 +23,14 @@ from vlmchat.tui.actions import Scope, bindings
 from vlmchat.tui.desk import Desk
 from vlmchat.tui.memory import Draft, Memory
 from vlmchat.tui.screens.panel import ErrorPanel, LinkPanel
+from vlmchat.tui.telling import complain, tell
 from vlmchat.tui.text import say, shorten
+from vlmchat.tui.widgets.exchange import Exchange
 from vlmchat.tui.widgets.hints import KeyHints
 from vlmchat.tui.widgets.prompt import PromptBox
 from vlmchat.tui.widgets.status import StatusLine
 from vlmchat.tui.widgets.transcript import Transcript
-from vlmchat.tui.widgets.turn import LinkSeen, QuestionView
-
-if TYPE_CHECKING:
-    from vlmchat.tui.widgets.answer import AnswerView
+from vlmchat.tui.widgets.turn import LinkSeen
 
 _KEEP_DRAFT_S = 2.0
 """How often the draft is kept, so that a closed terminal costs two seconds of typing at most."""
@@ -48,18 +46,18 @@ class ChatScreen(Screen[None]):
         super().__init__()
         self.desk = desk
         self.memory = memory
-        self._question: QuestionView | None = None
-        self._answer: AnswerView | None = None
-        self._arrived: bridge.AnswerText | None = None
-        """The newest announcement of text, which may not have been taken yet."""
+        self.status = StatusLine()
+        self.transcript = Transcript()
+        self.prompt = PromptBox(self.submit)
+        self._exchange = Exchange(self.transcript)
         self._starting = False
         """A question was accepted and is being drawn; another one has to wait."""
 
     def compose(self) -> ComposeResult:
         """From top to bottom."""
-        yield StatusLine()
-        yield Transcript()
-        yield PromptBox(self.submit)
+        yield self.status
+        yield self.transcript
+        yield self.prompt
         yield KeyHints()
 
     async def on_mount(self) -> None:
@@ -67,36 +65,20 @@ class ChatScreen(Screen[None]):
         self.desk.listen(self)
         self.status.show_wanted(self.desk.reference)
         self.prompt.focus_text()
-        if self.memory.draft:
-            await self.prompt.put(self.memory.draft)
+        await self.prompt.put(self.memory.draft)
         self.set_interval(_KEEP_DRAFT_S, self.keep_draft)
         self.call_after_refresh(self.switch_model, self.desk.reference)
-
-    @property
-    def status(self) -> StatusLine:
-        """The line at the top."""
-        return self.query_one(StatusLine)
-
-    @property
-    def transcript(self) -> Transcript:
-        """The turns."""
-        return self.query_one(Transcript)
-
-    @property
-    def prompt(self) -> PromptBox:
-        """The box one types into."""
-        return self.query_one(PromptBox)
 
     # What the user does
 
     def submit(self, draft: Draft) -> bool:
         """Take a finished question; False leaves it in the box, with the reason said."""
         if self._starting or self.desk.answering is not None:
-            self._tell("toast.busy")
+            tell(self, "toast.busy")
         elif self.desk.queued is not None:
-            self._tell("toast.queued")
+            tell(self, "toast.queued")
         elif self.desk.model is None and self.desk.loading is None:
-            self._tell("toast.no_model")
+            tell(self, "toast.no_model")
         else:
             self._starting = True
             self.call_next(self._begin, draft)
@@ -111,12 +93,8 @@ class ChatScreen(Screen[None]):
 
     def keep_draft(self) -> None:
         """Write what is in the box to disk, a waiting question in front of it."""
-        draft = self.prompt.draft
-        if self.desk.queued is not None:
-            draft = self.desk.queued.before(draft)
-        if draft != self.memory.draft:
-            self.memory.draft = draft
-            self.memory.write()
+        waiting = self.desk.queued or Draft()
+        self.memory.keep(waiting.before(self.prompt.draft))
 
     async def action_stop(self) -> None:
         """Stop the answer, or take a waiting question back."""
@@ -127,7 +105,7 @@ class ChatScreen(Screen[None]):
         """Begin a new chat."""
         await self._take_back()
         self.desk.leave_chat()
-        self._forget_views()
+        self._exchange.forget()
         await self.transcript.clear()
         self.prompt.remember([])
         self.status.title = ""
@@ -151,7 +129,7 @@ class ChatScreen(Screen[None]):
         text = self.transcript.last_answer
         if text:
             self.app.copy_to_clipboard(printable(text))
-        self._tell("toast.copied" if text else "toast.nothing_to_copy")
+        tell(self, "toast.copied" if text else "toast.nothing_to_copy")
 
     async def action_drop_picture(self) -> None:
         """Take the last picture off the draft."""
@@ -169,10 +147,6 @@ class ChatScreen(Screen[None]):
     async def _scrolled(self, event: PromptBox.Scrolled) -> None:
         await self.transcript.page(event.direction)
 
-    @on(PromptBox.NothingToRecall)
-    def _nothing_to_recall(self) -> None:
-        self._tell("toast.nothing_to_recall")
-
     @on(LinkSeen)
     def _link_seen(self, event: LinkSeen) -> None:
         self.app.push_screen(LinkPanel(event.target))
@@ -183,7 +157,7 @@ class ChatScreen(Screen[None]):
 
     async def _chat_chosen(self, chosen: str | None) -> None:
         """Reopen chat ``chosen``; an empty name means that the open chat was deleted."""
-        if chosen is None:
+        if chosen is None or chosen == self.desk.chat.id:
             return
         if not chosen:
             await self.action_new_chat()
@@ -191,11 +165,11 @@ class ChatScreen(Screen[None]):
         try:
             chat = await asyncio.to_thread(self.desk.store.chat, chosen)
         except VlmchatError as error:
-            self._complain(error)
+            complain(self, error)
             return
         await self._take_back()
         self.desk.leave_chat(chat)
-        self._forget_views()
+        self._exchange.forget()
         turns = chat.branch()
         await self.transcript.show(turns)
         self.prompt.remember(list(_questions(turns)))
@@ -218,8 +192,6 @@ class ChatScreen(Screen[None]):
         self.memory.write()
         self._settle()
         if queued is not None:
-            if self._question is not None:
-                self._question.note("")
             await self._ask(queued)
 
     @on(bridge.ModelFailed)
@@ -238,62 +210,55 @@ class ChatScreen(Screen[None]):
 
     @on(bridge.AnswerText)
     def _answer_text(self, message: bridge.AnswerText) -> None:
-        self._arrived = message
-        self.set_timer(bridge.TAKE_S, partial(self._write, message))
+        if self.desk.is_current(message):
+            self._exchange.announce(message.take)
+            self.set_timer(bridge.TAKE_S, self._exchange.draw)
+            self.status.show(say("status.answering"), "success")
 
     @on(bridge.AnswerFinished)
     async def _answer_finished(self, message: bridge.AnswerFinished) -> None:
-        if not self.desk.is_current(message):
-            return
-        if self._arrived is not None:
-            await self._write(self._arrived)
-        self.desk.answering = None
-        if self._answer is not None:
-            await self._answer.finish(message.finished, self.status.model)
-        self._forget_views()
-        self._settle()
+        if self.desk.is_current(message):
+            self.desk.answering = None
+            await self._exchange.finish(message.finished, self.status.model)
+            self._settle()
 
     @on(bridge.AnswerFailed)
     async def _answer_failed(self, message: bridge.AnswerFailed) -> None:
         if not self.desk.is_current(message):
             return
         self.desk.answering = None
-        await self._remove_views()
+        if await self._exchange.fail():
+            self.status.title = ""
         await self.prompt.put_back(self.desk.asked)
         self._settle()
         if isinstance(message.error, DoesNotFit):
             panel = ErrorPanel(say("panel.answer"), message.error, draft_back=True)
             self.app.push_screen(panel, self._panel_closed)
         else:
-            self._complain(message.error, say("panel.draft_back"))
+            complain(self, message.error, say("panel.draft_back"))
 
     # The steps they share
-
-    async def _write(self, message: bridge.AnswerText) -> None:
-        """Draw all text that has come since it was announced."""
-        if self.desk.is_current(message) and self._answer is not None:
-            self.status.show(say("status.answering"), "success")
-            await self._answer.write(message.take())
 
     async def _begin(self, draft: Draft) -> None:
         """Draw an accepted question and ask it, now or when the model is ready."""
         ready = self.desk.model is not None
-        self._question = await self.transcript.add_question(draft, "" if ready else say("turn.queued"))
-        self._starting = False
+        await self._exchange.begin(draft, waits=not ready)
         if not self.status.title:
             self.status.title = shorten(one_line(draft.text), 60)
         if ready:
             await self._ask(draft)
-        elif self.desk.loading is not None:
-            self.desk.queued = draft
-            self.refresh_bindings()
         else:
-            await self._remove_views()
-            await self.prompt.put_back(draft)
+            self.desk.queued = draft
+            self._starting = False
+            if self.desk.loading is None:
+                await self._take_back()
+        self.refresh_bindings()
 
     async def _ask(self, draft: Draft) -> None:
-        self._answer = await self.transcript.add_answer()
+        self._starting = True
+        await self._exchange.expect()
         self.desk.ask(draft)
+        self._starting = False
         self.status.show(say("turn.waiting"), "warning")
         self.refresh_bindings()
 
@@ -302,21 +267,11 @@ class ChatScreen(Screen[None]):
         draft, self.desk.queued = self.desk.queued, None
         if draft is None:
             return False
-        await self._remove_views()
+        if await self._exchange.remove():
+            self.status.title = ""
         await self.prompt.put_back(draft)
         self.refresh_bindings()
         return True
-
-    async def _remove_views(self) -> None:
-        views = [view for view in (self._question, self._answer) if view is not None]
-        self._forget_views()
-        for view in views:
-            await view.remove()
-        if await self.transcript.welcome_if_empty():
-            self.status.title = ""
-
-    def _forget_views(self) -> None:
-        self._question = self._answer = self._arrived = None
 
     def _settle(self) -> None:
         """Show what the desk has now: a model, a load, or neither."""
@@ -324,18 +279,13 @@ class ChatScreen(Screen[None]):
             self.status.show_ready(self.desk.model)
         elif self.desk.loading is None:
             self.status.show(say("status.failed"), "error")
+        else:
+            self.status.show(say("status.loading"), "warning")
         self.refresh_bindings()
 
     def _panel_closed(self, wish: str | None) -> None:
         if wish == "models":
             self.action_models()
-
-    def _tell(self, key: str) -> None:
-        self.notify(say(key), markup=False, timeout=4)
-
-    def _complain(self, error: VlmchatError, more: str = "") -> None:
-        lines = [error.message, error.hint, more]
-        self.notify(printable("\n".join(filter(None, lines))), severity="error", markup=False, timeout=10)
 
 
 def _questions(turns: Iterable[Turn]) -> Iterable[Draft]:

@@ -20,6 +20,7 @@ from vlmchat.store.model import ChatSummary
 from vlmchat.tui.actions import Scope, bindings
 from vlmchat.tui.screens.listing import Listing
 from vlmchat.tui.screens.panel import LinePanel
+from vlmchat.tui.telling import complain, tell
 from vlmchat.tui.text import ago, say, shorten
 
 _PAGE = 200
@@ -104,7 +105,7 @@ class ChatsScreen(Listing[ChatSummary]):
     async def action_restore(self) -> None:
         """Bring back what was deleted last."""
         if not self._deleted:
-            self.notify(say("toast.nothing_to_restore"), markup=False)
+            tell(self, "toast.nothing_to_restore")
             return
         row = self._deleted.pop()
         await self._write(self._store.restore, row.id)
@@ -130,7 +131,7 @@ class ChatsScreen(Listing[ChatSummary]):
         try:
             rows = await asyncio.to_thread(self._store.chats, words, _PAGE)
         except VlmchatError as error:
-            self.notify(printable(f"{error.message}\n{error.hint}"), severity="error", markup=False)
+            complain(self, error)
             return
         if words == self.words:
             before = self.marked
@@ -141,10 +142,10 @@ class ChatsScreen(Listing[ChatSummary]):
         try:
             await asyncio.to_thread(change, *values)
         except VlmchatError as error:
-            self.notify(printable(f"{error.message}\n{error.hint}"), severity="error", markup=False)
+            complain(self, error)
 
     def _say(self, key: str, row: ChatSummary) -> None:
-        self.notify(say(key, title=one_line(row.title) or say("chats.untitled")), markup=False)
+        tell(self, key, title=one_line(row.title) or say("chats.untitled"))
 
 
 def _snippet(text: str) -> Content:

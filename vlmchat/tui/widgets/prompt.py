@@ -19,6 +19,7 @@ from vlmchat.plaintext import printable
 from vlmchat.tui.actions import Scope, bindings, of
 from vlmchat.tui.attaching import Found, attach_pasted, attach_typed, mentions, pasted
 from vlmchat.tui.memory import Draft
+from vlmchat.tui.telling import complain, tell
 from vlmchat.tui.text import say
 from vlmchat.tui.widgets.chips import Chip, ChipRow
 
@@ -99,9 +100,6 @@ class PromptBox(Vertical):
         def __init__(self, direction: int) -> None:
             super().__init__()
             self.direction = direction
-
-    class NothingToRecall(Message):
-        """There is no earlier question."""
 
     def __init__(self, submit: Callable[[Draft], bool]) -> None:
         super().__init__()
@@ -194,7 +192,7 @@ class PromptBox(Vertical):
         draft = self.draft
         if not draft.text.strip():
             if draft.pictures:
-                self.notify(say("toast.no_question"), markup=False)
+                tell(self, "toast.no_question")
             return
         if not self._submit(draft):
             return
@@ -213,7 +211,7 @@ class PromptBox(Vertical):
                 return
             if found.error is not None:
                 self._refused = text
-                self._complain(found, say("toast.path_as_text"))
+                complain(self, found.error, say("toast.path_as_text"))
                 return
             if found.pictures:
                 await self.put(Draft(found.rest, self._with(found.pictures)))
@@ -230,7 +228,7 @@ class PromptBox(Vertical):
             if found is not None:
                 await self._show_pictures(self._with(found.pictures))
                 if found.error is not None:
-                    self._complain(found)
+                    complain(self, found.error)
 
     def _look(self) -> None:
         """Look whether the word that just ended is a picture; it is only tried, never complained about."""
@@ -258,7 +256,7 @@ class PromptBox(Vertical):
         if self.area.text != shown.text:
             return
         if self._recalled >= len(self._history):
-            self.post_message(self.NothingToRecall())
+            tell(self, "toast.nothing_to_recall")
             return
         self._recalled += 1
         recalled = self._history[-self._recalled]
@@ -272,8 +270,3 @@ class PromptBox(Vertical):
     async def _show_pictures(self, pictures: tuple[Picture, ...]) -> None:
         self._pictures = pictures
         await self.query_one(ChipRow).show(pictures)
-
-    def _complain(self, found: Found, more: str = "") -> None:
-        if found.error is not None:
-            lines = [found.error.message, found.error.hint, more]
-            self.notify(printable("\n".join(filter(None, lines))), severity="error", markup=False, timeout=8)

@@ -1,0 +1,75 @@
+"""The question under way and its answer, as the transcript shows them: one exchange at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from vlmchat.engine.events import Finished
+from vlmchat.tui.memory import Draft
+from vlmchat.tui.text import say
+from vlmchat.tui.widgets.transcript import Transcript
+from vlmchat.tui.widgets.turn import QuestionView
+
+if TYPE_CHECKING:
+    from vlmchat.tui.widgets.answer import AnswerView
+
+
+class Exchange:
+    """Grows at the end of ``transcript``, from the question to the last figure under its answer."""
+
+    def __init__(self, transcript: Transcript) -> None:
+        self._transcript = transcript
+        self._question: QuestionView | None = None
+        self._answer: AnswerView | None = None
+        self._take: Callable[[], str] | None = None
+        """Returns the text that has arrived and is not drawn yet."""
+
+    async def begin(self, draft: Draft, waits: bool) -> None:
+        """Draw the question; one that ``waits`` for the model says so."""
+        self.forget()
+        self._question = await self._transcript.add_question(draft, say("turn.queued") if waits else "")
+
+    async def expect(self) -> None:
+        """Draw the place of the answer."""
+        if self._question is not None:
+            self._question.note("")
+        self._answer = await self._transcript.add_answer()
+
+    def announce(self, take: Callable[[], str]) -> None:
+        """Remember where new text can be taken from."""
+        self._take = take
+
+    async def draw(self) -> None:
+        """Draw all text that has arrived."""
+        if self._take is not None and self._answer is not None:
+            await self._answer.write(self._take())
+
+    async def finish(self, finished: Finished, model: str) -> None:
+        """Draw the rest and the figures."""
+        await self.draw()
+        if self._answer is not None:
+            await self._answer.finish(finished, model)
+        self.forget()
+
+    async def fail(self) -> bool:
+        """Keep what was written and mark it, or take the exchange away; True when the chat is empty now."""
+        await self.draw()
+        if self._answer is None or not self._answer.text:
+            return await self.remove()
+        await self._answer.end_stream()
+        self._answer.show_stats(say("turn.failed"), stopped=True)
+        self.forget()
+        return False
+
+    async def remove(self) -> bool:
+        """Take question and answer off the transcript; True when the chat is empty now."""
+        views = [view for view in (self._question, self._answer) if view is not None]
+        self.forget()
+        for view in views:
+            await view.remove()
+        return await self._transcript.welcome_if_empty()
+
+    def forget(self) -> None:
+        """Leave the views to the transcript: they are history now."""
+        self._question = self._answer = self._take = None
