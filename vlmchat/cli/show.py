@@ -14,6 +14,7 @@ from vlmchat.chat.shelf import Offer, offer
 from vlmchat.cli.options import LOOKING, examples, shared
 from vlmchat.cli.output import Talk, size_text, write_json, write_line
 from vlmchat.errors import ExitCode
+from vlmchat.families.rules import Rules, rules_of, rules_of_folder
 from vlmchat.hub.local import Local, inspect
 from vlmchat.settings import Settings
 
@@ -52,6 +53,7 @@ def offer_object(found: Offer) -> dict[str, object]:
         "state": found.local.state,
         "local": _local_object(found.local),
         "how_to_get": found.how,
+        "conversation": _rules_object(rules_of(found.spec)),
     }
 
 
@@ -59,14 +61,21 @@ def _local_object(local: Local) -> dict[str, object] | None:
     return None if local.folder is None else {**asdict(local), "folder": str(local.folder)}
 
 
+def _rules_object(rules: Rules | None) -> dict[str, str] | None:
+    return None if rules is None else asdict(rules)
+
+
 def _show_folder(target: opening.Target, as_json: bool) -> ExitCode:
     """Tell what a checkpoint outside the catalog holds."""
     local = inspect(target.folder, revision=target.revision)
+    rules = rules_of_folder(target.folder)
     if as_json:
-        write_json({"name": target.name, "state": local.state, "local": _local_object(local)}, indent=2)
+        found = {"name": target.name, "state": local.state, "local": _local_object(local)}
+        write_json({**found, "conversation": _rules_object(rules)}, indent=2)
         return ExitCode.OK
     write_line(target.name)
-    write_line(f"{'on disk':<{_LABEL_WIDTH}}{_where(local)}")
+    for label, text in (*(rules.labelled() if rules else ()), ("on disk", _where(local))):
+        write_line(f"{label:<{_LABEL_WIDTH}}{text}")
     return ExitCode.OK
 
 
@@ -78,6 +87,8 @@ def _facts(found: Offer) -> Iterator[tuple[str, str]]:
     yield from _sizes(spec)
     if spec.vision is not None:
         yield "pictures", _pictures(spec.vision)
+    if rules := rules_of(spec):
+        yield from rules.labelled()
     if spec.scores:
         yield "published", ", ".join(f"{benchmark} {figure:g}" for benchmark, figure in spec.scores)
     if spec.licence:

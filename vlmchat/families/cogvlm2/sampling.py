@@ -10,7 +10,7 @@ from vlmchat.options import Template
 
 MAX_FRAMES = 24
 """Frames the model was trained on."""
-_BASE_SECONDS = 60
+BASE_SECONDS = 60
 """How much of a longer video the ``base`` rule looks at."""
 
 
@@ -54,7 +54,7 @@ def evenly(frames: int, fps: float) -> Sequence[int]:
         frames: of the whole video.
         fps: on average; 0 where the container does not say, then the whole video counts.
     """
-    last = min(frames, int(_BASE_SECONDS * fps) or frames) - 1
+    last = min(frames, int(BASE_SECONDS * fps) or frames) - 1
     # As numpy.linspace computes it (step times place, the end exact), so that rounding down agrees.
     step = last / (MAX_FRAMES - 1)
     return [*(int(place * step) for place in range(MAX_FRAMES - 1)), last]

@@ -15,6 +15,7 @@ from vlmchat.families.family import Config, PictureInput, Prompt
 from vlmchat.families.mapping import Rule
 from vlmchat.families.ovis2 import processing, prompt, sampling, weights
 from vlmchat.families.ovis2.config import Ovis2Config, translate
+from vlmchat.families.ovis2.limits import MAX_CELLS_ALONE, MAX_CELLS_TOGETHER
 from vlmchat.families.ovis2.modeling import Ovis2Network
 from vlmchat.families.ovis2.processing import Grid
 from vlmchat.families.ovis2.tokenizer import Ovis2Tokenizer
@@ -25,11 +26,6 @@ from vlmchat.media.image import load_rgb
 from vlmchat.media.video import with_frames
 from vlmchat.options import VisionOptions
 
-MAX_CELLS_ALONE = 9
-"""Cells of a picture that is the only one of its turn (model card, ``max_partition``)."""
-MAX_CELLS_TOGETHER = 4
-"""Cells of each of several pictures of one turn (model card). Counted by turn, so that a later
-picture does not change how an earlier one was read."""
 _CUT = "cells-"
 
 
