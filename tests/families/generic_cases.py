@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -116,6 +116,7 @@ VISION: dict[str, Any] = {
     "patch_size": 4,
     "image_size": 16,
 }
+PINPOINTS = [[16, 32], [32, 16], [32, 32]]
 SMOL_CONTROLS = (
     *("<|im_start|>", "<end_of_utterance>", "<fake_token_around_image>", "<image>", "<global-img>"),
     *(f"<row_{row}_col_{column}>" for row in range(1, 5) for column in range(1, 5)),
@@ -159,7 +160,7 @@ def _llava_next(tokenizer: Tokenizer) -> dict[str, Any]:
     return {
         **_llava(tokenizer),
         "text_config": _text("mistral", tokenizer, sliding_window=None),
-        "image_grid_pinpoints": [[16, 32], [32, 16], [32, 32]],
+        "image_grid_pinpoints": PINPOINTS,
     }
 
 
@@ -230,6 +231,11 @@ def _older(name: str) -> str:
     )
 
 
+def _older_internvl(name: str) -> str:
+    """Return the names of InternVL's ``-hf`` repositories."""
+    return _older(name).replace("vision_tower.vision_model.", "vision_tower.")
+
+
 def _older_qwen(name: str) -> str:
     """Return the names of Qwen2-VL's repositories."""
     return name.replace("model.visual.", "visual.").replace("model.language_model.", "model.")
@@ -243,7 +249,7 @@ SMOL = Tiny(
     image_processor="SmolVLMImageProcessor",
     image_options={"size": {"longest_edge": 48}, "max_image_size": {"longest_edge": 16}},
     config=_idefics3,
-    options={"image_seq_len": 4},
+    options={"image_seq_len": 4, "processor_class": "SmolVLMProcessor"},
     end="<end_of_utterance>",
 )
 QWEN = Tiny(
@@ -271,23 +277,17 @@ LLAVA_15 = Tiny(
 """Every architecture of ``SUPPORTED``."""
 TINY: tuple[Tiny, ...] = (
     SMOL,
-    Tiny(**{**vars(SMOL), "kind": "idefics3", "image_processor": "Idefics3ImageProcessor"}),
+    replace(SMOL, kind="idefics3", image_processor="Idefics3ImageProcessor", options={"image_seq_len": 4}),
     LLAVA_15,
-    Tiny(
-        **{
-            **vars(LLAVA_15),
-            "kind": "llava_next",
-            "image_processor": "LlavaNextImageProcessor",
-            "image_options": {
-                "size": {"shortest_edge": 16},
-                "crop_size": SQUARE,
-                "image_grid_pinpoints": [[16, 32], [32, 16], [32, 32]],
-            },
-            "config": _llava_next,
-        }
+    replace(
+        LLAVA_15,
+        kind="llava_next",
+        image_processor="LlavaNextImageProcessor",
+        image_options={**LLAVA_15.image_options, "image_grid_pinpoints": PINPOINTS},
+        config=_llava_next,
     ),
     QWEN,
-    Tiny(**{**vars(QWEN), "kind": "qwen2_vl", "config": lambda tokenizer: _qwen2_vl(tokenizer, "qwen2_vl")}),
+    replace(QWEN, kind="qwen2_vl", config=lambda tokenizer: _qwen2_vl(tokenizer, "qwen2_vl")),
     Tiny(
         kind="gemma3",
         tokenizer=lambda: sentencepiece(GEMMA_CONTROLS, prefixed=False),
@@ -318,6 +318,7 @@ TINY: tuple[Tiny, ...] = (
             "video_token": "<video>",
         },
         options={"image_seq_length": 4},
+        old_names=_older_internvl,
     ),
 )
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import json
 import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -16,26 +14,29 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file
 from torch import Tensor
-from transformers import AutoModelForImageTextToText, ProcessorMixin
+from transformers import AutoModelForImageTextToText, AutoProcessor, ProcessorMixin
 
 from tests.families.generic_cases import TINY, Tiny, write
-from tests.reference_cases import rewrite_weights
+from tests.reference_cases import REFERENCE, rewrite_weights
 from vlmchat.conversation import Message, Picture, Text, Video, assistant, user
 from vlmchat.engine.api import Request
 from vlmchat.engine.events import Finished
 from vlmchat.engine.generate import PREFILL_CHUNK, Runner, _chunk_end
 from vlmchat.engine.loader import load_now
-from vlmchat.engine.quantize import Int8Linear
-from vlmchat.errors import CheckpointError, InputError
+from vlmchat.errors import ImageError, InputError
 from vlmchat.families.generic.config import SUPPORTED
+from vlmchat.families.generic.processing import as_image, as_pixels
+from vlmchat.families.generic.sampling import middles
 from vlmchat.families.registry import can_run
 from vlmchat.media.image import load_rgb, read_picture
+from vlmchat.media.video import read_clip, read_frames
 from vlmchat.options import LoadOptions, Sampling
 
 TOLERANCE = 2e-4
 """On fp32 logits of size 1 to 100; see :func:`test_a_changed_rule_is_seen` for what a wrong rule does."""
 
 
+FILM = REFERENCE / "cogvlm2" / "video_sampling" / "s25_5s.mp4"
 KINDS = [tiny.kind for tiny in TINY]
 
 
@@ -237,6 +238,25 @@ def test_an_answer_is_continued_where_it_stopped(case: Case, pictures: tuple[Pic
     assert tail.endswith("It is")
 
 
+@pytest.mark.parametrize("size", [(1, 1), (9, 300), (300, 9), (640, 480), (33, 1000), (1400, 28)])
+def test_the_place_of_a_picture_is_known_by_its_size(case: Case, size: tuple[int, int]) -> None:
+    """What is said before a picture is read is what its processor says with it."""
+    processor = case.runner.model.checkpoint._processor  # type: ignore[attr-defined]
+    try:
+        _, expansion = processor.inputs(Image.effect_noise(size, 90).convert("RGB"))
+    except ValueError:
+        with pytest.raises(ImageError, match="does not take a picture of"):
+            processor.expansion(*size)
+    else:
+        assert processor.expansion(*size) == expansion
+
+
+def test_pixels_are_exact_in_every_dtype() -> None:
+    image = Image.effect_noise((31, 17), 90).convert("RGB")
+    for dtype in (torch.float32, torch.float16, torch.bfloat16):
+        assert as_image(as_pixels(image).to(dtype)).tobytes() == image.tobytes()
+
+
 def test_a_turn_the_template_refuses(root: Path) -> None:
     case = opened(KINDS.index("gemma3"), root)
     with pytest.raises(InputError, match="Conversation roles must alternate"):
@@ -247,6 +267,15 @@ def test_frames_of_a_video_are_pictures_in_their_place(case: Case, pictures: tup
     layout = case.runner.model.checkpoint.layout
     film = layout((user("What?", Video("v", "v.mp4", pictures)),), Request(()).vision)
     assert film.ids == layout((user("What?", *pictures),), Request(()).vision).ids
+
+
+def test_a_video_file_becomes_eight_pictures(root: Path) -> None:
+    case = opened(KINDS.index("smolvlm"), root)
+    prompt = case.runner.model.checkpoint.layout((user("What?", Video("v", "film", path=FILM)),), Request(()).vision)
+    clip = read_clip(FILM)
+    assert middles(clip) == [7, 23, 39, 54, 70, 85, 101, 117]
+    assert [picture.picture for picture in prompt.pictures] == list(read_frames(clip, tuple(middles(clip))))
+    assert middles(replace(clip, ticks=(0, 1, 2))) == [0, 1, 2]
 
 
 @pytest.mark.parametrize("kind", ["smolvlm", "llava", "gemma3"])
@@ -275,44 +304,6 @@ def test_figures_of_a_checkpoint(root: Path) -> None:
     assert can_run("generic", "pytorch")
 
 
-@pytest.fixture
-def copied(root: Path, tmp_path: Path) -> Path:
-    """A copy of the tiny LLaVA checkpoint, to be spoilt."""
-    return Path(shutil.copytree(opened(KINDS.index("llava"), root).folder, tmp_path / "copy"))
-
-
-NORM = "language_model.model.norm.weight"
-
-
-@pytest.mark.parametrize(
-    ("change", "named"),
-    [
-        (lambda t: t.pop(NORM), r"lacks.*model\.language_model\.norm\.weight"),
-        (lambda t: t.update({NORM + "s": t[NORM].clone()}), r"no place for.*norm\.weights"),
-        (lambda t: t.update({"model." + NORM: t[NORM].clone()}), r"(more than once|no place for).*norm\.weight"),
-        (lambda t: t.update({NORM: t[NORM][:-1]}), r"norm\.weight \[31\] instead of \[32\]"),
-        (lambda t: t.update({NORM: t[NORM].int()}), r"norm\.weight is stored as int32"),
-    ],
-)
-def test_one_wrong_tensor_is_named(copied: Path, change: Any, named: str) -> None:
-    rewrite_weights(copied, change)
-    with pytest.raises(CheckpointError, match=named):
-        load_now(copied)
-
-
-def test_tables_of_older_versions_are_left_out(copied: Path) -> None:
-    rewrite_weights(
-        copied,
-        lambda t: t.update(
-            {
-                "language_model.model.layers.0.self_attn.rotary_emb.inv_freq": torch.ones(4),
-                "vision_tower.vision_model.embeddings.position_ids": torch.arange(17)[None],
-            }
-        ),
-    )
-    assert load_now(copied).about.family == "generic"
-
-
 def test_a_tied_head_that_is_stored_all_the_same_is_used(root: Path, tmp_path: Path) -> None:
     """As Transformers does: where both are stored, the checkpoint decides, not its config."""
     folder = Path(shutil.copytree(opened(KINDS.index("qwen2_vl"), root).folder, tmp_path / "copy"))
@@ -322,97 +313,15 @@ def test_a_tied_head_that_is_stored_all_the_same_is_used(root: Path, tmp_path: P
     assert torch.equal(weights["lm_head.weight"], weights["model.language_model.embed_tokens.weight"] * 2)
 
 
-CONFIGS: tuple[tuple[dict[str, Any], str], ...] = (
-    (
-        {"model_type": "mllama", "architectures": ["MllamaForConditionalGeneration"]},
-        "MllamaForConditionalGeneration is",
-    ),
-    ({"model_type": "paligemma", "architectures": None}, "PaliGemmaForConditionalGeneration is native to Transformers"),
-    (
-        {"model_type": "own", "architectures": ["Own"], "auto_map": {"AutoModel": "modeling_own.Own"}},
-        "Own runs only with Python code from its own repository, which is never executed here",
-    ),
-    ({"model_type": "own", "architectures": ["Own"]}, "Own, which this version cannot run"),
-    ({"architectures": ["LlavaLlamaForCausalLM"]}, "LlavaLlamaForCausalLM is no architecture that Transformers runs"),
-    ({"quantization_config": {"quant_method": "awq"}}, "is stored quantized"),
-    ({"text_config": {"model_type": "mamba"}}, "has a mamba text model"),
-    (
-        {"text_config": {"model_type": "llama", "rope_scaling": {"rope_type": "dynamic", "factor": 2.0}}},
-        "dynamic rotary",
-    ),
-    ({"text_config": 3}, "config.json"),
-)
-
-
-@pytest.mark.parametrize(("change", "said"), CONFIGS)
-def test_what_is_not_proven_is_refused_in_a_sentence(copied: Path, change: dict[str, Any], said: str) -> None:
-    config = json.loads((copied / "config.json").read_text())
-    (copied / "config.json").write_text(json.dumps(config | change))
-    with pytest.raises(CheckpointError, match=said):
-        load_now(copied)
-
-
-@pytest.mark.parametrize(
-    ("name", "content", "said"),
-    [
-        ("preprocessor_config.json", None, "The processor files of copy cannot be used"),
-        ("preprocessor_config.json", "{", "The processor files of copy cannot be used"),
-        ("tokenizer.json", "{", "The processor files of copy cannot be used"),
-        ("chat_template.json", None, "has no chat template"),
-        (
-            "chat_template.json",
-            json.dumps({"chat_template": "Nothing."}),
-            "writes 0 pictures where the conversation has 1",
-        ),
-        (
-            "processor_config.json",
-            json.dumps({"patch_size": 8}),
-            "announces 4 features of a picture, the model makes 16",
-        ),
-        ("model.safetensors", None, "has no safetensors files"),
-        ("model.safetensors", "short", "damaged"),
-    ],
-)
-def test_spoilt_files_are_named(
-    copied: Path, pictures: tuple[Picture, Picture], name: str, content: str | None, said: str
-) -> None:
-    (copied / name).unlink()
-    if content is not None:
-        (copied / name).write_text(content)
-    with pytest.raises(CheckpointError, match=said):
-        answer(Runner(load_now(copied)), (user("What?", pictures[0]),), 1)
-
-
-def test_nothing_in_a_folder_is_executed_or_asked(
-    copied: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Remote code beside a native architecture, named in every file that can name it."""
-    monkeypatch.setattr("builtins.input", lambda *asked: pytest.fail("asked on stdin"))
-    trap = f"open({str(tmp_path / 'sprung')!r}, 'w')\nclass Own: pass\n"
-    for name in ("modeling_own.py", "configuration_own.py", "processing_own.py", "tokenization_own.py"):
-        (copied / name).write_text(trap)
-    own = {
-        "AutoConfig": "configuration_own.Own",
-        "AutoModelForImageTextToText": "modeling_own.Own",
-        "AutoProcessor": "processing_own.Own",
-        "AutoImageProcessor": "processing_own.Own",
-        "AutoTokenizer": ["tokenization_own.Own", None],
-    }
-    files = ("config.json", "preprocessor_config.json", "processor_config.json", "tokenizer_config.json")
-    for name in files:
-        (copied / name).write_text(json.dumps(json.loads((copied / name).read_text()) | {"auto_map": own}))
-    assert load_now(copied).about.family == "generic"
-    preprocessor = json.loads((copied / "preprocessor_config.json").read_text())
-    (copied / "preprocessor_config.json").write_text(json.dumps(preprocessor | {"image_processor_type": "Own"}))
-    with contextlib.suppress(CheckpointError):
-        load_now(copied)
-    assert not (tmp_path / "sprung").exists()
-
-
-def test_quantization_leaves_pictures_and_head_alone(copied: Path) -> None:
-    """Quantization on the fly reaches the decoder layers of this family as of every other, and only them."""
-    model = load_now(copied, LoadOptions(dtype="float32", quantization="8-bit"))
-    layers = [name for name, layer in model.network.module.named_modules() if isinstance(layer, Int8Linear)]
-    # Six of seven in each: down_proj's 48 inputs are no multiple of the kernel's 32.
-    assert len(layers) == 2 * 6
-    assert all(name.startswith("model.language_model.layers.") for name in layers)
+@pytest.mark.parametrize("kind", ["idefics3", "llava", "gemma3"])
+def test_a_checkpoint_that_transformers_saved_today_is_the_same(kind: str, root: Path, tmp_path: Path) -> None:
+    """Other names of tensors, and the processor's settings in one file."""
+    case = opened(KINDS.index(kind), root)
+    case.native.save_pretrained(tmp_path)
+    AutoProcessor.from_pretrained(case.folder).save_pretrained(tmp_path)
+    again = load_now(tmp_path)
+    first, second = case.runner.model.network.module.state_dict(), again.network.module.state_dict()
+    assert first.keys() == second.keys()
+    assert all(torch.equal(first[name], second[name]) for name in first)
+    checkpoint: Any = again.checkpoint
+    assert checkpoint._processor.native.image_processor.to_dict() == case.processor.image_processor.to_dict()

@@ -74,8 +74,8 @@ class GenericConfig:
     kv_elements_per_token: int
 
 
-def is_native(config: Config) -> bool:
-    """Say whether Transformers itself has a class for this config.json, or whether it asks for code of its own."""
+def concerns(config: Config) -> bool:
+    """Say whether this is a config.json of Transformers: it has a class for it, or code in the repository has."""
     return config.get("model_type") in MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES or "auto_map" in config
 
 

@@ -12,14 +12,16 @@ from torch import Tensor
 from vlmchat.conversation import Message
 from vlmchat.families.family import Config, PictureInput, Prompt
 from vlmchat.families.generic import processing, prompt, weights
-from vlmchat.families.generic.config import GenericConfig, is_native, translate
+from vlmchat.families.generic.config import GenericConfig, concerns, translate
 from vlmchat.families.generic.modeling import GenericNetwork
 from vlmchat.families.generic.processing import PictureProcessor
+from vlmchat.families.generic.sampling import middles
 from vlmchat.families.generic.tokenizer import GenericTokenizer
 from vlmchat.families.mapping import Rule
 from vlmchat.families.registry import read_config
 from vlmchat.families.turns import pictures_of
 from vlmchat.media.image import load_rgb
+from vlmchat.media.video import with_frames
 from vlmchat.options import VisionOptions
 
 
@@ -36,7 +38,7 @@ class GenericCheckpoint:
         self.kv_elements_per_token = config.kv_elements_per_token
         self.stop_ids = _stop_ids(folder, config, processor.tokenizer)
         self._config = config
-        self._processor = PictureProcessor(processor, config.placeholder_id)
+        self._processor = PictureProcessor(processor, config.placeholder_id, config.traits.grid_positions)
         self._names = weights.stored_names(folder)
         self._rules: tuple[Rule, ...] = ()
 
@@ -59,7 +61,10 @@ class GenericCheckpoint:
 
         Raises:
             InputError: the chat template does not take the conversation.
+            ImageError: the processor does not take a picture of this size.
+            VideoError: a video file cannot be read.
         """
+        messages = with_frames(messages, middles)
         pieces = prompt.render(messages, self._processor)
         shown = [picture for message in messages for picture, _ in pictures_of(message)]
         expansions = [self._processor.expansion(picture.width, picture.height) for picture in shown]
@@ -99,7 +104,7 @@ class GenericFamily:
 
     def claims(self, config: Config) -> bool:
         """Say yes to every architecture Transformers has for pictures and text, and to those that need remote code."""
-        return is_native(config)
+        return concerns(config)
 
     def open(self, folder: Path, config: Config) -> GenericCheckpoint:
         """Read config, processor and the names of the tensors of ``folder``.

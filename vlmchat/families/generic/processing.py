@@ -20,10 +20,14 @@ from torch import Tensor
 from transformers import AutoImageProcessor, AutoTokenizer
 from transformers.configuration_utils import PreTrainedConfig
 from transformers.models.auto.processing_auto import PROCESSOR_MAPPING
+from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import smart_resize
 
-from vlmchat.errors import CheckpointError
+from vlmchat.errors import CheckpointError, ImageError
+from vlmchat.families.registry import read_config
 
 _LOCAL = {"local_files_only": True, "trust_remote_code": False}
+_SIZE_ALONE = {"do_rescale": False, "do_normalize": False, "resample": Image.Resampling.NEAREST}
+"""Leaves out what has no say in the place a picture takes, which is most of the work on a large one."""
 _SIZES = 256
 """Picture sizes whose place in a prompt is remembered."""
 
@@ -43,36 +47,83 @@ class Expansion:
 class PictureProcessor:
     """Pictures -> prompt text and inputs of the vision tower."""
 
-    def __init__(self, processor: Any, placeholder_id: int) -> None:
-        """Drive Transformers' ``processor``; token ``placeholder_id`` stands at feature positions."""
+    def __init__(self, processor: Any, placeholder_id: int, by_grid: bool) -> None:
+        """Drive Transformers' ``processor``.
+
+        Args:
+            processor: made by :func:`open_processor`.
+            placeholder_id: token that stands at feature positions.
+            by_grid: its features follow one grid of patches, which the picture's size gives.
+        """
         self.native = processor
+        self._by_grid = by_grid
         self._placeholder: str = processor.tokenizer.convert_ids_to_tokens(placeholder_id)
         self.image_token: str = processor.image_token
         """What a chat template writes for a picture."""
         self.expansion = lru_cache(_SIZES)(self._expansion)
 
     def _expansion(self, width: int, height: int) -> Expansion:
-        """Return what a picture of this size becomes; its colours have no say."""
-        return self.inputs(Image.new("RGB", (width, height)))[1]
+        """Return what a picture of this size becomes; its colours have no say.
 
-    def inputs(self, image: Image.Image) -> tuple[Mapping[str, Any], Expansion]:
-        """Return the tensors the processor makes of ``image``, by its own names, and its place in the prompt."""
+        Raises:
+            ImageError: the processor does not take this size.
+        """
+        try:
+            if not self._by_grid:
+                return self.inputs(Image.new("RGB", (width, height)), **_SIZE_ALONE)[1]
+            grid = self._grid(width, height)
+        except ValueError as problem:
+            raise ImageError(
+                f"This model does not take a picture of {width} x {height} pixels: {problem}.", "Crop it or scale it."
+            ) from problem
+        return self._expanded({"image_grid_thw": torch.tensor([[1, *grid]])})
+
+    def _grid(self, width: int, height: int) -> tuple[int, int]:
+        """Return patch rows and columns as Qwen2-VL's processor chooses them, without its work on the pixels."""
+        native = self.native.image_processor
+        tall, wide = smart_resize(
+            height,
+            width,
+            native.patch_size * native.merge_size,
+            min_pixels=native.size["shortest_edge"],
+            max_pixels=native.size["longest_edge"],
+        )
+        return tall // native.patch_size, wide // native.patch_size
+
+    def inputs(self, image: Image.Image, **options: Any) -> tuple[Mapping[str, Any], Expansion]:
+        """Return the tensors the processor makes of ``image``, by its own names, and its place in the prompt.
+
+        Args:
+            image: upright RGB.
+            options: for the image processor, in place of the checkpoint's.
+        """
         native = self.native
         images = native.prepare_inputs_layout(images=[image], text=self.image_token)[0]
-        options = native._merge_kwargs(tokenizer_init_kwargs=native.tokenizer.init_kwargs, return_tensors="pt")
-        made, replacements = native._process_images(images, **options["images_kwargs"])
-        text, grid = replacements[0], made.get("image_grid_thw")
+        merged = native._merge_kwargs(tokenizer_init_kwargs=native.tokenizer.init_kwargs, return_tensors="pt")
+        made, _ = native._process_images(images, **(merged["images_kwargs"] | options))
+        return made, self._expanded(made)
+
+    def _expanded(self, made: Mapping[str, Any]) -> Expansion:
+        """Return the place in the prompt of the one picture that ``made`` was made of."""
+        text: str = self.native.replace_image_token(made, image_idx=0)
+        grid = made.get("image_grid_thw")
         cells = (0, 0) if grid is None else (int(grid[0][1]), int(grid[0][2]))
-        return made, Expansion(text, text.count(self._placeholder), cells)
+        return Expansion(text, text.count(self._placeholder), cells)
 
 
 def open_processor(folder: Path, config: PreTrainedConfig) -> Any:
     """Build the processor class that Transformers has for ``config`` from the files of ``folder``.
 
     Raises:
-        CheckpointError: a file is missing, broken, or asks for code from the repository.
+        CheckpointError: a file is missing, broken, asks for code from the repository or for another processor.
     """
-    kind = _pictures_only(PROCESSOR_MAPPING[type(config)])
+    native = PROCESSOR_MAPPING[type(config)]
+    if (asked := _asked_for(folder)) not in (None, native.__name__):
+        raise CheckpointError(
+            f"{folder.name} asks for {asked}; its architecture is proven with {native.__name__} only.",
+            "Pick another model.",
+        )
+    kind = _pictures_only(native)
     try:
         parts = {
             "image_processor": AutoImageProcessor.from_pretrained(folder, backend="pil", config=config, **_LOCAL),
@@ -93,6 +144,14 @@ def open_processor(folder: Path, config: PreTrainedConfig) -> Any:
             "Pick a model that was trained to converse, often named -it.",
         )
     return processor
+
+
+def _asked_for(folder: Path) -> str | None:
+    """Return the processor class that the files name, in the order in which Transformers asks them."""
+    for name in ("processor_config.json", "preprocessor_config.json", "tokenizer_config.json"):
+        if (folder / name).exists() and (found := read_config(folder, name).get("processor_class")):
+            return str(found)
+    return None
 
 
 def _pictures_only(kind: Any) -> Any:

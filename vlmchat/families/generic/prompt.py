@@ -1,20 +1,22 @@
 """Messages -> ids, feature slots and positions, through the checkpoint's own chat template.
 
 The template sees the user's text as it is, except for names of control tokens in it: these come wrapped in
-Transformers' private-use markers, and are then encoded as plain characters. The limit: a template that looks for such
-a name in a text does not find it, and one that cuts a text apart inside a name leaves its halves, as text.
+Transformers' private-use markers (U+F0000, U+F0001), and are then encoded as plain characters. The limits: a
+template that acts on such a name in a text finds it all the same but between markers, one that cuts a text apart
+inside a name leaves its halves, as text, and a marker that a user types is left out.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
+from itertools import groupby
 from typing import Any
 
 from jinja2 import TemplateError
 from transformers.utils.chat_template_utils import encode_marked_chat, mark_control_tokens
 
-from vlmchat.conversation import Message, Part, Text
+from vlmchat.conversation import Message, Part, Picture, Text, Video
 from vlmchat.errors import CheckpointError, InputError
 from vlmchat.families.family import PictureInput, Position, Slot
 from vlmchat.families.generic.processing import Expansion, PictureProcessor
@@ -62,18 +64,13 @@ def render(messages: Sequence[Message], processor: PictureProcessor) -> list[str
 
 def _content(parts: Sequence[Part]) -> Iterator[dict[str, str]]:
     """Yield the template's parts: neighbouring texts as one, so that no control token can be put together."""
-    text = ""
-    for part in parts:
-        if isinstance(part, Text):
-            text += part.text
-            continue
-        if text:
-            yield {"type": "text", "text": text}
-            text = ""
-        frames = getattr(part, "frames", (part,))
-        yield from ({"type": "image"} for _ in frames)
-    if text:
-        yield {"type": "text", "text": text}
+    for is_text, run in groupby(parts, lambda part: isinstance(part, Text)):
+        together = list(run)
+        if is_text:
+            yield {"type": "text", "text": "".join(part.text for part in together if isinstance(part, Text))}
+        for part in together:
+            shown = len(part.frames) if isinstance(part, Video) else isinstance(part, Picture)
+            yield from ({"type": "image"},) * shown
 
 
 def _control_names(tokenizer: Any, template: str) -> re.Pattern[str]:
