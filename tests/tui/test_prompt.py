@@ -189,9 +189,27 @@ async def test_up_recalls_questions_with_their_pictures(disc: Path) -> None:
         await run.pilot.press("up")
         await run.until(lambda: run.draft.text == "First.")
         assert [picture.name for picture in run.draft.pictures] == ["a disc.png"]
-        await run.pilot.press("end", "x", "up")
+        await run.pilot.press("down")
+        await run.until(lambda: run.draft.text == "Second.")
+        await run.pilot.press("down")
+        await run.until(lambda: not run.draft)
+        await run.pilot.press("down", "up")
+        await run.until(lambda: run.draft.text == "Second.")
+        await run.pilot.press("x", "up")
         await run.pilot.pause()
-        assert run.draft.text == "First.x"
+        assert run.draft.text == "Second.x"
+
+
+async def test_up_leaves_a_draft_alone_that_has_a_picture(disc: Path) -> None:
+    async with driven(build()) as run:
+        await run.ready()
+        await run.asked("First.")
+        await paste(run, str(disc))
+        await run.until(lambda: run.draft.pictures)
+        await run.pilot.press("up")
+        await run.pilot.pause()
+        assert run.draft.pictures
+        assert not run.draft.text
 
 
 async def test_up_moves_in_a_longer_text() -> None:

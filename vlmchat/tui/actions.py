@@ -56,6 +56,7 @@ ACTIONS: tuple[Action, ...] = (
     Action("send", "enter", "send", "prompt", show=True, palette=False),
     Action("newline", "ctrl+j", "newline", "prompt", palette=False),
     Action("recall", "up", "recall", "prompt", palette=False),
+    Action("recall_newer", "down", "recall_newer", "prompt", palette=False),
     Action("page_up", "pageup", "page(-1)", "prompt", palette=False),
     Action("page_down", "pagedown", "page(1)", "prompt", palette=False),
     Action("stop", "escape", "stop", "chat", show=True),
@@ -79,7 +80,15 @@ ACTIONS: tuple[Action, ...] = (
     Action("quit", "ctrl+q", "quit", "app", show=True, priority=True),
 )
 
-_SHOWN = {"escape": "Esc", "pageup": "PgUp", "pagedown": "PgDn", "up": "↑", "enter": "Enter", "backspace": "Bksp"}
+_SHOWN = {
+    "escape": "Esc",
+    "pageup": "PgUp",
+    "pagedown": "PgDn",
+    "up": "↑",
+    "down": "↓",
+    "enter": "Enter",
+    "backspace": "Bksp",
+}
 
 
 def bindings(scope: Scope) -> list[BindingType]:

@@ -35,7 +35,6 @@ class VlmchatApp(App[int]):
     BINDINGS: ClassVar[list[BindingType]] = bindings("app")
     scope: ClassVar[Scope] = "app"
     COMMANDS = {Commands}  # noqa: RUF012 - as Textual declares it
-    HORIZONTAL_BREAKPOINTS = [(0, "-narrow"), (100, "-wide")]  # noqa: RUF012 - as Textual declares it
 
     def __init__(self, desk: Desk, memory: Memory) -> None:
         super().__init__()

@@ -26,6 +26,8 @@ _ENGLISH: dict[str, str] = {
     "action.newline.tip": "Begin a new line in the question.",
     "action.recall": "Recall",
     "action.recall.tip": "In an empty box: bring back the question before, with its pictures.",
+    "action.recall_newer": "Back again",
+    "action.recall_newer.tip": "After a recall: go on to the newer question, and at last to the empty box.",
     "action.stop": "Stop",
     "action.stop.tip": "Stop the answer within one token and keep what was written, or take a waiting question back.",
     "action.new_chat": "New chat",

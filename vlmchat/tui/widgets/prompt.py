@@ -86,6 +86,13 @@ class PromptArea(TextArea):
         else:
             self.action_cursor_up()
 
+    def action_recall_newer(self) -> None:
+        """Go back towards the draft, or move down in the present text."""
+        if self.cursor_location[0] == self.document.line_count - 1:
+            self.post_message(self.Wants("newer"))
+        else:
+            self.action_cursor_down()
+
     def action_page(self, direction: int) -> None:
         """Scroll the chat while the cursor stays here."""
         self.post_message(self.Wants("up" if direction < 0 else "down"))
@@ -158,7 +165,9 @@ class PromptBox(Vertical):
             case "drop":
                 await self.drop_last()
             case "recall":
-                await self._recall()
+                await self._recall(1)
+            case "newer":
+                await self._recall(-1)
             case direction:
                 self.post_message(self.Scrolled(-1 if direction == "up" else 1))
 
@@ -251,17 +260,19 @@ class PromptBox(Vertical):
         finally:
             self.border_subtitle = ""
 
-    async def _recall(self) -> None:
-        shown = self._history[-self._recalled] if self._recalled else Draft()
-        if self.area.text != shown.text:
+    async def _recall(self, step: int) -> None:
+        """Show the question ``step`` further back, unless the text on the screen is the user's own."""
+        if self.draft != self._recalled_draft or self._recalled + step < 0:
             return
-        if self._recalled >= len(self._history):
+        if self._recalled + step > len(self._history):
             tell(self, "toast.nothing_to_recall")
             return
-        self._recalled += 1
-        recalled = self._history[-self._recalled]
-        await self.put(recalled)
-        self.area.move_cursor((0, 0))
+        self._recalled += step
+        await self.put(self._recalled_draft)
+
+    @property
+    def _recalled_draft(self) -> Draft:
+        return self._history[-self._recalled] if self._recalled else Draft()
 
     def _with(self, pictures: tuple[Picture, ...]) -> tuple[Picture, ...]:
         known = {picture.digest for picture in self._pictures}
