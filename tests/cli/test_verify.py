@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.cli.harness import call, command
+from tests.cli.harness import call, command, on_terminal
 from tests.hub.test_digests import git_blob
 from tests.hub.test_local import COMMIT
 from tests.reference_cases import QWEN2, rewrite_weights
@@ -88,6 +88,7 @@ def test_a_good_checkpoint_in_one_table(folder: Path) -> None:
     weights = (folder / "model.safetensors").read_bytes()
     assert files["model.safetensors"] == [str(len(weights)), "not", "recorded", hashlib.sha256(weights).hexdigest()]
     assert "STEP" not in result.out
+    assert result.out.endswith("\nresult        all is well\n")
 
 
 def test_the_comparison_names_every_step(folder: Path, reference: Path) -> None:
@@ -121,6 +122,7 @@ def test_what_differs_first_is_named_in_the_sentence(folder: Path, reference: Pa
     assert result.code == 7
     steps = table(result.out, "STEP")
     assert steps["vision"][-1] == "ok"
+    assert result.out.endswith(f"\nresult        {result.err.splitlines()[0]}\n")
     assert steps["logits"][3:6] == ["DIFFERS", "in", "text_en,"]
     message, hint = result.err.splitlines()
     assert "the first step that differs is logits, in case text_en: " in message
@@ -224,11 +226,22 @@ def wait_for_open(pid: int, name: str) -> None:
     raise AssertionError(f"{name} was never opened")
 
 
-def test_help_and_the_command_cost_no_torch() -> None:
-    code = "import vlmchat.cli.verify, sys; print([n for n in ('torch', 'transformers', 'numpy') if n in sys.modules])"
+@pytest.mark.parametrize("room", ["vlmchat.cli.verify", "vlmchat.chat.verifying", "vlmchat.cli.show"])
+def test_the_command_alone_costs_no_torch(room: str) -> None:
+    code = f"import {room}, sys; print([n for n in ('torch', 'transformers', 'numpy') if n in sys.modules])"
     finished = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert finished.stdout.strip() == "[]"
-    assert "verify" in call("--help").out
+
+
+def test_names_of_files_do_not_steer_the_terminal(folder: Path) -> None:
+    (folder / "a\x1b[31m\nb.json").write_text("{}", encoding="utf-8")
+    (folder / "c\x1b[31m\nd.py").write_text("", encoding="utf-8")
+    status, seen = on_terminal(None, "verify", str(folder))
+    assert status == 0
+    assert "\x1b[31m" not in seen
+    assert "Hashing a" in seen
+    (line,) = (line for line in seen.splitlines() if line.startswith("not read"))
+    assert line.rstrip().endswith("d.py")
 
 
 class Trap:

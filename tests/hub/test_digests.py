@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -69,6 +70,26 @@ def test_a_link_to_anywhere_else_says_nothing(tmp_path: Path) -> None:
     (tmp_path / git_blob(SMALL)).write_text(SMALL, encoding="utf-8")
     (folder / "config.json").symlink_to(tmp_path / git_blob(SMALL))
     assert recorded_hash(folder / "config.json") == ""
+
+
+def test_a_cache_without_links_has_a_listing() -> None:
+    """As on Windows, where links need a privilege."""
+    folder = fill(huggingface_cache() / "models--Own--Model-1B" / "snapshots" / COMMIT, {
+        "model.safetensors": LARGE, "config.json": SMALL, "vocab.json": SMALL, "merges.txt": SMALL,
+    })  # fmt: skip
+    sha256 = hashlib.sha256(LARGE.encode()).hexdigest()
+    files = {
+        "model.safetensors": {"blob_id": EMPTY_BLOB, "lfs_sha256": sha256},
+        "config.json": {"blob_id": git_blob(SMALL)},
+        "vocab.json": {"blob_id": EMPTY_BLOB},
+    }
+    listing = fill(folder.parents[1] / "trees", {f"{COMMIT}.json": json.dumps({"files": files})})
+    verdicts = {name: check.verdict for name, check in checks(folder).items()}
+    assert verdicts == {
+        "config.json": "same", "merges.txt": "unknown", "model.safetensors": "same", "vocab.json": "differs",
+    }  # fmt: skip
+    (listing / f"{COMMIT}.json").write_text("[]", encoding="utf-8")
+    assert {check.verdict for check in checks(folder).values()} == {"unknown"}
 
 
 def test_a_folder_filled_by_the_client_has_its_notes(tmp_path: Path) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import platform
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, field
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -24,6 +24,7 @@ from vlmchat.errors import CheckpointError, ExitCode
 from vlmchat.hub.digests import FileCheck, Hashing, unread_files
 from vlmchat.options import LoadOptions
 from vlmchat.paths import user_path
+from vlmchat.plaintext import one_line
 from vlmchat.settings import Settings
 
 _PACKAGES = ("torch", "transformers", "tokenizers", "safetensors")
@@ -138,9 +139,9 @@ def _run(report: Report, options: LoadOptions, talk: Talk) -> None:
 def _progress(event: Verification) -> str:
     match event:
         case Hashing(name=name, done=done, total=total):
-            return f"Hashing {name}: {size_text(done)} of {size_text(total)}"
+            return f"Hashing {one_line(name)}: {size_text(done)} of {size_text(total)}"
         case Comparing(case=case, number=number, cases=cases):
-            return f"Comparing {case}: {number} of {cases}"
+            return f"Comparing {one_line(case)}: {number} of {cases}"
         case Loading():
             return progress_text(event)
         case _:
@@ -180,18 +181,23 @@ def _parity_object(report: Report) -> dict[str, object] | None:
 
 
 def _write(report: Report) -> None:
-    for label, text in _header(report):
-        write_line(f"{label:<{_LABEL_WIDTH}}{text}")
+    _write_facts(_header(report))
     write_line("")
     rows = ((file.name, str(file.bytes), _VERDICTS[file.verdict], file.sha256) for file in report.files)
     write_table(("FILE", "BYTES", "HUB", "SHA256"), rows, frozenset({1}), plain=True)
     write_line("")
-    for label, text in _audit_lines(report):
-        write_line(f"{label:<{_LABEL_WIDTH}}{text}")
+    _write_facts(_audit_lines(report))
     if report.rows:
         write_line("")
         headers = ("STEP", "CASES", "DIFFERENCE", "ALLOWED", "RESULT")
         write_table(headers, _parity_rows(report.rows), frozenset({1, 2, 3}), plain=True)
+    write_line("")
+    _write_facts([("result", report.problem.message if report.problem else "all is well")])
+
+
+def _write_facts(facts: Iterable[tuple[str, str]]) -> None:
+    for label, text in facts:
+        write_line(f"{label:<{_LABEL_WIDTH}}{one_line(text)}")
 
 
 def _header(report: Report) -> Iterator[tuple[str, str]]:

@@ -1,14 +1,16 @@
 """Are a checkpoint's files the ones the hub has? Each is hashed and held against what the cache recorded.
 
-Hugging Face's cache keeps the hub's own hashes on disk: a file of a snapshot is a link to
-``blobs/<hash>``, and a folder filled by ``hf download --local-dir`` has one ``.metadata`` file per
-download, whose second line is the hash. A large file's hash is its sha256, a small one's the sha1 of
-its git blob. ModelScope records none on disk, and its ``.msc`` is a pickle, which is not opened.
+Hugging Face's client keeps the hub's own hashes on disk: a file of a snapshot is a link to
+``blobs/<hash>``; where links are not to be had, ``trees/<commit>.json`` lists them; and a folder filled
+by ``hf download --local-dir`` has a ``.metadata`` file per download, whose second line is the hash. A
+large file's hash is its sha256, a small one's the sha1 of its git blob. ModelScope records none on
+disk, and its ``.msc`` is a pickle, which is not opened.
 """
 
 from __future__ import annotations
 
 import hashlib
+import json
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -69,7 +71,7 @@ def check_files(folder: Path, stopped: Callable[[], bool]) -> Iterator[Hashing |
         CheckpointError: a file cannot be read.
     """
     paths = sorted(path for path in _files(folder) if is_checked(path))
-    sizes = {path: path.stat().st_size for path in paths}
+    sizes = {path: _size(path) for path in paths}
     total, before = sum(sizes.values()), 0
     for path in paths:
         sha256 = hashlib.sha256()
@@ -96,16 +98,30 @@ def _checked(path: Path, size: int, sha256: str, git: str) -> FileCheck:
 
 def recorded_hash(path: Path) -> str:
     """Return the hub's own hash of a file, as the client that fetched it left it; empty where it left none."""
-    if path.is_symlink():
-        target = path.readlink()
-        if target.parent.name == "blobs" and _HASH.fullmatch(target.name):
-            return target.name
-    try:
-        noted = path.parent / ".cache" / "huggingface" / "download" / f"{path.name}.metadata"
-        lines = noted.read_text(encoding="utf-8").splitlines()
-    except (OSError, ValueError):
+    linked = path.readlink() if path.is_symlink() else Path()
+    candidates = (linked.name if linked.parent.name == "blobs" else "", _listed(path), _noted(path))
+    return next((found for found in candidates if _HASH.fullmatch(found)), "")
+
+
+def _listed(path: Path) -> str:
+    """Look a file of ``snapshots/<commit>`` up in the listing of that commit."""
+    if path.parent.parent.name != "snapshots":
         return ""
-    return lines[1].strip() if len(lines) > 1 and _HASH.fullmatch(lines[1].strip()) else ""
+    listing = path.parents[2] / "trees" / f"{path.parent.name}.json"
+    try:
+        entry = json.loads(listing.read_text(encoding="utf-8"))["files"][path.name]
+        return str(entry.get("lfs_sha256") or entry["blob_id"])
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return ""
+
+
+def _noted(path: Path) -> str:
+    """Look into the client's note on a file of a folder that the user named."""
+    note = path.parent / ".cache" / "huggingface" / "download" / f"{path.name}.metadata"
+    try:
+        return note.read_text(encoding="utf-8").splitlines()[1].strip()
+    except (OSError, ValueError, IndexError):
+        return ""
 
 
 def _files(folder: Path) -> Iterator[Path]:
@@ -113,6 +129,13 @@ def _files(folder: Path) -> Iterator[Path]:
         yield from (path for path in folder.iterdir() if path.is_file())
     except OSError as problem:
         raise _unreadable(folder, problem) from problem
+
+
+def _size(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except OSError as problem:
+        raise _unreadable(path, problem) from problem
 
 
 def _blocks(path: Path) -> Iterator[bytes]:
