@@ -16,6 +16,7 @@ from functools import partial
 from pathlib import Path
 
 from tests.fakes import ScriptedEngine
+from tests.tui import helpers
 from tests.tui.helpers import Driven, build, draw_picture, driven
 from vlmchat.chat.opening import create_engine
 from vlmchat.chat.shelf import demo_folder
@@ -27,12 +28,22 @@ from vlmchat.tui.screens.models import ModelsScreen
 FOLDER = Path(__file__).resolve().parents[2] / "screenshots"
 SIZE = (110, 32)
 CHATS = (
-    ("How many shapes are there?", "What colour is the biggest one?"),
+    ("How many shapes are there?", "Is there a square?"),
     ("图里有什么？",),
-    ("What is in this picture?", "Is there a circle?", "Describe the picture."),
+    ("What is in this picture?", "What colour is the star?", "图里有几个图形？"),
 )
 """The questions of each chat; the last one is the chat that is shown."""
-SCRIPT = (("There are two.",), ("It is red.",), ("一个红色的圆。",), ("A red circle.",), ("Yes.",), ("A disc.",))
+SCRIPT = (
+    ("There are three.",),
+    ("No.",),
+    ("一个蓝色的圆、一个红色的三角形和一颗黄色的星。",),
+    ("A blue circle, a red triangle and a yellow star.",),
+    ("It is yellow.",),
+    ("三个。",),
+)
+"""Stands in for the model while it is not there; never committed."""
+PATIENCE_S = 300.0
+"""The first load of the libraries takes long on a busy machine."""
 
 
 def picture_file(folder: Path) -> Path:
@@ -85,6 +96,7 @@ async def visit(run: Driven, file: Path) -> None:
 
 async def main(scripted: bool) -> None:
     """Run the app over the embedded model, or over a script."""
+    helpers.PATIENCE_S = PATIENCE_S
     with tempfile.TemporaryDirectory() as home:
         os.environ["VLMCHAT_HOME"] = home
         app = build(ScriptedEngine(answers=SCRIPT)) if scripted else build(create_engine(), model="demo")
