@@ -19,10 +19,12 @@ from transformers import AutoModelForImageTextToText, AutoProcessor, ProcessorMi
 from tests.families.generic_cases import TINY, Tiny, write
 from tests.reference_cases import REFERENCE, rewrite_weights
 from vlmchat.conversation import Message, Picture, Text, Video, assistant, user
+from vlmchat.engine import loader
 from vlmchat.engine.api import Request
 from vlmchat.engine.events import Finished
 from vlmchat.engine.generate import PREFILL_CHUNK, Runner, _chunk_end
 from vlmchat.engine.loader import load_now
+from vlmchat.engine.spread import Spread, plan_spread, whole_blocks
 from vlmchat.errors import ImageError, InputError
 from vlmchat.families.generic.config import SUPPORTED
 from vlmchat.families.generic.processing import as_image, as_pixels
@@ -311,6 +313,23 @@ def test_a_tied_head_that_is_stored_all_the_same_is_used(root: Path, tmp_path: P
     module = load_now(folder).network.module
     weights = module.state_dict()
     assert torch.equal(weights["lm_head.weight"], weights["model.language_model.embed_tokens.weight"] * 2)
+
+
+def test_places_get_whole_layers_and_the_same_answer(
+    case: Case, pictures: tuple[Picture, Picture], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Split over CPU and disk, every other part on disk, embedding and tied head among them."""
+    module = case.runner.model.network.module
+    layers = [part for part in module.modules() if isinstance(part, torch.nn.ModuleList)]
+    assert {type(layer).__name__ for stack in layers for layer in stack} <= whole_blocks(module)
+    spread = plan_spread(module, torch.float32, {0: 10**5, 1: 10**5, "cpu": 10**9})
+    assert spread is not None
+    halves = Spread({part: ("cpu", "disk")[place % 2] for place, part in enumerate(spread.parts)})
+    monkeypatch.setattr(loader, "_spread", lambda *_: halves)
+    again = Runner(load_now(case.folder, LoadOptions(dtype="float32")))
+    assert any(parameter.is_meta for parameter in again.model.network.module.parameters())
+    messages = (user("What is this?", pictures[0]),)
+    assert answer(again, messages, 6).token_ids == answer(case.runner, messages, 6).token_ids
 
 
 @pytest.mark.parametrize("kind", ["idefics3", "llava", "gemma3"])

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional
 from transformers.cache_utils import Cache
 
@@ -37,6 +37,8 @@ class GenericNetwork(NativeNetwork):
         module: Any = self.module
         self.stored_as = renamed(module, names)
         """Stored name -> parameter."""
+        # Natively not every tower declares its layers as whole; all of them add what two of their parts computed.
+        module._no_split_modules = sorted({type(block).__name__ for block in _stacked(module)})
         self._processor = processor
         self._placeholder_id = config.placeholder_id
         self._joined = config.traits.joined_pictures
@@ -77,6 +79,13 @@ class GenericNetwork(NativeNetwork):
             inputs_embeds=span.embeddings, position_ids=positions, past_key_values=cache, use_cache=True, **marked
         ).last_hidden_state
         return hidden
+
+
+def _stacked(module: nn.Module) -> Iterator[nn.Module]:
+    """Yield the layers of the text model and of the vision tower."""
+    for part in module.modules():
+        if isinstance(part, nn.ModuleList):
+            yield from part
 
 
 def _moved(value: Any, like: Tensor) -> Any:
