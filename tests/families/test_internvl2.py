@@ -234,7 +234,7 @@ def test_a_video_file_that_is_gone_is_named(tmp_path: Path) -> None:
         ("ps_version", "v1", "ps_version"),
         ("select_layer", -4, "select_layer"),
         ("template", "vicuna", "vicuna"),
-        ("vision_config", None, "cannot be used"),
+        ("vision_config", None, "wrong kind"),
         ("llm_config", {"architectures": ["MambaForCausalLM"]}, "MambaForCausalLM"),
     ],
 )

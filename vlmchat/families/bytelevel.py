@@ -17,6 +17,7 @@ import tokenizers
 from tokenizers import models, normalizers, pre_tokenizers
 
 from vlmchat.errors import CheckpointError
+from vlmchat.families.controls import ControlTable
 
 QWEN2_SPLIT = (
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
@@ -56,7 +57,7 @@ class ByteLevelDecoder:
         return self._characters.decode(b"", final=True)
 
 
-class ByteLevelTokenizer:
+class ByteLevelTokenizer(ControlTable):
     """Encodes plain text, knows the control tokens by name, decodes byte by byte."""
 
     def __init__(self, vocabulary: Mapping[str, int], merges: list[tuple[str, str]], added: Mapping[int, Any]) -> None:
@@ -108,19 +109,6 @@ class ByteLevelTokenizer:
         """Return the ids of ``text``, normalised to NFC as Qwen2 does; what stands before it has no say."""
         ids: list[int] = self._bpe.encode(text, add_special_tokens=False).ids
         return ids
-
-    def control(self, token: str) -> int:
-        """Return the id of control token ``token``.
-
-        Raises:
-            CheckpointError: the checkpoint has no such token.
-        """
-        try:
-            return self._controls[token]
-        except KeyError:
-            raise CheckpointError(
-                f"The tokenizer of this checkpoint has no {token} token.", "Fetch its tokenizer files again."
-            ) from None
 
     def decoder(self) -> ByteLevelDecoder:
         """Return a fresh decoder for one answer."""

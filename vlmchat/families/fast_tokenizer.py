@@ -14,6 +14,7 @@ import tokenizers
 
 from vlmchat.errors import CheckpointError
 from vlmchat.families.bytelevel import ByteLevelDecoder, bytes_of_token
+from vlmchat.families.controls import ControlTable
 
 _CLEANED = (
     (" .", "."), (" ?", "?"), (" !", "!"), (" ,", ","), (" ' ", "'"), (" n't", "n't"),
@@ -51,7 +52,7 @@ def cleaned(text: str) -> str:
     return text
 
 
-class FastTokenizer:
+class FastTokenizer(ControlTable):
     """Plain text, control tokens by name, and decoding, from a ``tokenizer.json``."""
 
     def __init__(self, file: tokenizers.Tokenizer, cleans: bool) -> None:
@@ -116,19 +117,6 @@ class FastTokenizer:
         """Return the ids of plain ``text``; what stands before it has no say."""
         ids: list[int] = self._file.encode(text, add_special_tokens=False).ids
         return ids
-
-    def control(self, token: str) -> int:
-        """Return the id of control token ``token``.
-
-        Raises:
-            CheckpointError: the checkpoint has no such token.
-        """
-        try:
-            return self._controls[token]
-        except KeyError:
-            raise CheckpointError(
-                f"The tokenizer of this checkpoint has no {token} token.", "Fetch its tokenizer files again."
-            ) from None
 
     def decoder(self) -> ByteLevelDecoder | CleaningDecoder:
         """Return a fresh decoder for one answer."""

@@ -22,6 +22,7 @@ import tokenizers
 from tokenizers import models
 
 from vlmchat.errors import CheckpointError
+from vlmchat.families.controls import ControlTable
 
 _SPACE = "▁"
 """How SentencePiece writes a blank."""
@@ -199,7 +200,7 @@ def _lossy(data: bytes) -> Iterator[str]:
             at += 1
 
 
-class SentencePieceTokenizer:
+class SentencePieceTokenizer(ControlTable):
     """Encodes plain text as InternLM2Tokenizer and LlamaTokenizer of Transformers 4.37 did."""
 
     def __init__(self, model: ModelFile, config: Mapping[str, Any]) -> None:
@@ -266,19 +267,6 @@ class SentencePieceTokenizer:
         if after in self._eats_blanks:
             text = text.lstrip()
         return self._pieces_of(self._every_prefix + text) if text else []
-
-    def control(self, token: str) -> int:
-        """Return the id of control token ``token``.
-
-        Raises:
-            CheckpointError: the checkpoint has no such token.
-        """
-        try:
-            return self._controls[token]
-        except KeyError:
-            raise CheckpointError(
-                f"The tokenizer of this checkpoint has no {token} token.", "Fetch its tokenizer files again."
-            ) from None
 
     def decoder(self) -> SentencePieceDecoder:
         """Return a fresh decoder for one answer."""

@@ -12,15 +12,13 @@ from typing import Any
 import torch
 from transformers import InternVLConfig, InternVLVisionConfig
 
-from vlmchat.errors import CheckpointError
+from vlmchat.families.configs import DTYPES, lookup, reading, require
 from vlmchat.families.family import Config
 from vlmchat.families.internvl2.language import LanguageModel
 from vlmchat.families.internvl2.language import translate as translate_language
 from vlmchat.families.internvl2.processing import Tiling
 from vlmchat.families.internvl2.prompt import DEFAULT_SYSTEM, TEMPLATES
 from vlmchat.families.turns import Template
-
-_DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,17 +41,13 @@ def translate(config: Config) -> InternVL2Config:
     Raises:
         CheckpointError: a key is missing, or has a value without a native counterpart.
     """
-    try:
+    with reading():
         return _translate(config)
-    except KeyError as problem:
-        raise _unusable(f"lacks the key {problem}") from problem
-    except (TypeError, ValueError, AttributeError) as problem:
-        raise _unusable(f"cannot be used: {problem}") from problem
 
 
 def _translate(config: Config) -> InternVL2Config:
-    _require(config, "ps_version", "v2")
-    _require(config, "select_layer", -1)
+    require(config, "ps_version", "v2")
+    require(config, "select_layer", -1)
     vision, llm = config["vision_config"], config["llm_config"]
     side = config.get("force_image_size") or vision["image_size"]
     ratio = config["downsample_ratio"]
@@ -71,9 +65,9 @@ def _translate(config: Config) -> InternVL2Config:
         native=native,
         tiling=_tiling(config, side),
         tokens_per_tile=int((side // vision["patch_size"]) ** 2 * ratio**2),
-        template=_lookup(TEMPLATES, config["template"], "template"),
+        template=lookup(TEMPLATES, config["template"], "template"),
         system_message=config.get("system_message") or DEFAULT_SYSTEM,
-        dtype=_lookup(_DTYPES, config["torch_dtype"], "torch_dtype"),
+        dtype=lookup(DTYPES, config["torch_dtype"], "torch_dtype"),
         language=language,
     )
 
@@ -105,18 +99,3 @@ def _vision(vision: dict[str, Any]) -> InternVLVisionConfig:
         # True makes the tower's last norm an identity, which the original does not have.
         use_mean_pooling=True,
     )
-
-
-def _require(config: Config, key: str, value: object) -> None:
-    if config.get(key) != value:
-        raise _unusable(f"has {key} {config.get(key)!r}; only {value!r} has native code")
-
-
-def _lookup(table: dict[str, Any], word: str, key: str) -> Any:
-    if word not in table:
-        raise _unusable(f"has {key} {word!r}; known are {', '.join(table)}")
-    return table[word]
-
-
-def _unusable(what: str) -> CheckpointError:
-    return CheckpointError(f"The checkpoint's config.json {what}.", "Fetch config.json again, or pick another model.")
