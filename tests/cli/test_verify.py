@@ -11,9 +11,11 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import torch
 
 from tests.cli.harness import call, command, on_terminal
 from tests.hub.test_digests import git_blob
@@ -268,14 +270,29 @@ def set_traps(folder: Path, sprung: Path) -> None:
     ):  # fmt: skip
         config = json.loads((folder / name).read_text(encoding="utf-8"))
         (folder / name).write_text(json.dumps({**config, "auto_map": keys, "trust_remote_code": True}))
-    for name in ("outputs_stats.pth", "inputs_stats.pth", "training_args.bin", ".msc"):
-        (folder / name).write_bytes(pickle.dumps(Trap(sprung)))
+    for name in ("outputs_stats.pth", "inputs_stats.pth", "training_args.bin"):
+        as_torch_writes(folder / name, sprung)
+    (folder / ".msc").write_bytes(pickle.dumps(Trap(sprung)))
 
 
-def test_the_trap_is_a_trap(tmp_path: Path) -> None:
-    sprung = tmp_path / "sprung"
-    pickle.loads(pickle.dumps(Trap(sprung)))
-    assert sprung.exists()
+def as_torch_writes(path: Path, sprung: Path) -> None:
+    """Write the trap in the format of real pickle shards, a zip that torch maps and unpickles."""
+    torch.save({HEAD: Trap(sprung)}, path)
+
+
+def as_torch_wrote(path: Path, sprung: Path) -> None:
+    """Write the trap in the format of torch before 1.6, a row of bare pickles."""
+    torch.save({HEAD: Trap(sprung)}, path, _use_new_zipfile_serialization=False)
+
+
+WRITERS = pytest.mark.parametrize("write", [as_torch_writes, as_torch_wrote], ids=["zip", "legacy"])
+
+
+@WRITERS
+def test_the_trap_is_a_trap(tmp_path: Path, write: Callable[[Path, Path], None]) -> None:
+    write(tmp_path / "trap.bin", tmp_path / "sprung")
+    torch.load(tmp_path / "trap.bin", weights_only=False)
+    assert (tmp_path / "sprung").exists()
 
 
 @pytest.mark.parametrize("beside", [False, True], ids=["alone", "beside a pickle"])
@@ -285,7 +302,7 @@ def test_code_in_a_folder_is_never_executed(folder: Path, tmp_path: Path, beside
     plain = call("ask", "-m", str(folder), "--no-save", "--max-new-tokens", "4", "Hello?").out
     set_traps(folder, sprung)
     if beside:
-        (folder / "pytorch_model.bin").write_bytes(pickle.dumps(Trap(sprung)))
+        as_torch_writes(folder / "pytorch_model.bin", sprung)
     verified = call("verify", str(folder))
     asked = call("ask", "-m", str(folder), "--no-save", "--max-new-tokens", "4", "Hello?")
     assert (verified.code, asked.code, asked.out) == (0, 0, plain)
@@ -295,11 +312,14 @@ def test_code_in_a_folder_is_never_executed(folder: Path, tmp_path: Path, beside
     assert not sprung.exists()
 
 
-def test_a_pickle_that_is_more_than_tensors_is_refused_by_name(folder: Path, tmp_path: Path) -> None:
+@WRITERS
+def test_a_pickle_that_is_more_than_tensors_is_refused_by_name(
+    folder: Path, tmp_path: Path, write: Callable[[Path, Path], None]
+) -> None:
     sprung = tmp_path / "sprung"
     set_traps(folder, sprung)
     (folder / "model.safetensors").unlink()
-    (folder / "pytorch_model.bin").write_bytes(pickle.dumps(Trap(sprung)))
+    write(folder / "pytorch_model.bin", sprung)
     for arguments in (("verify", str(folder)), ("ask", "-m", str(folder), "--no-save", "Hello?")):
         result = call(*arguments)
         assert result.code == 7

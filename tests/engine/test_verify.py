@@ -6,6 +6,7 @@ import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -203,6 +204,19 @@ def test_tf32_is_off_for_the_comparison_only(monkeypatch: pytest.MonkeyPatch) ->
     before = torch.backends.cudnn.allow_tf32
     rows_of(QWEN2 / "checkpoint", case_of(QWEN2, "text_en"))
     assert (before, seen, torch.backends.cudnn.allow_tf32) == (True, [False], True)
+
+
+def test_no_case_starts_from_the_caches_of_another(monkeypatch: pytest.MonkeyPatch) -> None:
+    held: list[int] = []
+    answer = Runner.answer
+
+    def spy(self: Runner, *arguments: Any) -> Any:
+        held.append(len(self.sequence))
+        return answer(self, *arguments)
+
+    monkeypatch.setattr(Runner, "answer", spy)
+    rows_of(QWEN2 / "checkpoint", case_of(QWEN2, "text_en"), case_of(QWEN2, "text_en"))
+    assert held == [0, 0]
 
 
 def test_the_audit_counts_and_names_leftovers() -> None:
