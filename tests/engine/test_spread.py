@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import gc
+from pathlib import Path
+
 import pytest
 import torch
 
@@ -41,6 +44,21 @@ def test_cpu_and_disk_give_the_same_tokens_and_features(monkeypatch: pytest.Monk
     with torch.inference_mode():
         features = torch.cat([model.network.encode(model.checkpoint.pixels(picture)) for picture in prompt.pictures])
     assert (features - CASE.tensor("vision_features")).abs().max() < 1e-5
+
+
+def test_a_second_model_on_disk_does_not_read_the_first_ones_files(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(loader, "_spread", lambda *_: CPU_AND_DISK)
+    folder = QWEN2 / "checkpoint"
+    first, second = (loader.load_now(folder, LoadOptions(dtype="float32")) for _ in range(2))
+    assert first.offload is not None
+    assert second.offload is not None
+    kept, gone = Path(second.offload.name), Path(first.offload.name)
+    assert kept != gone
+    assert any(kept.iterdir())
+    del first
+    gc.collect()
+    assert not gone.exists()
+    assert kept.exists()
 
 
 @pytest.mark.parametrize("folder", INTERNVL2, ids=lambda folder: folder.name)

@@ -10,6 +10,7 @@ import hashlib
 from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TypeAlias
 
 import torch
@@ -44,6 +45,8 @@ class Model:
     device: torch.device
     dtype: torch.dtype
     about: LoadedModel
+    offload: TemporaryDirectory[str] | None = None
+    """The parts that live on disk; the folder goes with the model."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,10 +131,9 @@ def load(folder: Path, options: LoadOptions, stopped: Callable[[], bool]) -> Gen
         yield from _unpack(network.module, dtype, total)
     yield Loading("audit")
     held = _audit(network.module, home)
-    if spread is not None:
-        spread.connect(network.module, places().cache / "offload")
+    offload = spread.connect(network.module, places().cache) if spread else None
     about = _describe(checkpoint, held_as, device, dtype, held, _fingerprint(folder, stored))
-    return Model(checkpoint, network, device, dtype, about)
+    return Model(checkpoint, network, device, dtype, about, offload)
 
 
 def _spread(options: LoadOptions, module: nn.Module, device: torch.device, dtype: torch.dtype) -> Spread | None:

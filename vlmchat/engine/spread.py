@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import torch
 from accelerate import dispatch_model, infer_auto_device_map
@@ -41,17 +42,26 @@ class Spread:
         place = self.parts.get(name, "cpu")
         return torch.device("cuda", place) if isinstance(place, int) else torch.device("cpu")
 
-    def connect(self, module: nn.Module, offload: Path) -> None:
-        """Install the hooks that move data between the parts; parts on ``disk`` are written to ``offload``."""
-        on_disk = "disk" in self.parts.values()
+    def connect(self, module: nn.Module, cache: Path) -> TemporaryDirectory[str] | None:
+        """Install the hooks that move data between the parts.
+
+        Returns the folder in ``cache`` that holds the parts on ``disk``, one for each load, because
+        Accelerate would take an index it finds there for its own; it goes with its last reference.
+        None when nothing is on disk.
+        """
+        folder: TemporaryDirectory[str] | None = None
+        if "disk" in self.parts.values():
+            cache.mkdir(parents=True, exist_ok=True)
+            folder = TemporaryDirectory(prefix="offload-", dir=cache, ignore_cleanup_errors=True)
         dispatch_model(
             module,
             dict(self.parts),
             main_device=self.main,
-            offload_dir=offload if on_disk else None,
+            offload_dir=folder.name if folder else None,
             skip_keys="past_key_values",
             force_hooks=True,
         )
+        return folder
 
 
 def plan_spread(module: nn.Module, dtype: torch.dtype, memory: Mapping[int | str, int] | None = None) -> Spread | None:
