@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
+from vlmchat.demo.grounding import Grounding
 from vlmchat.demo.labels import BACKGROUND_SYMBOL, IGNORE, PICTURE_FIELDS, PLACES, THING_FIELDS, UNKNOWN_SYMBOL
 from vlmchat.demo.network import Network, block_patches, normalise
 from vlmchat.demo.rows import Batch
@@ -26,6 +27,16 @@ KEPT: Final = 8
 """Image tokens (2 x 2 patches, of 16) that the seeing stage looks at, occupied ones first: twice the speed."""
 _SYMBOL: Final = list(THING_FIELDS).index("symbol")
 _COLOUR: Final = list(THING_FIELDS).index("colour")
+
+
+@dataclass(frozen=True)
+class Extras:
+    """Weights of what is learnt beside the answers: dense labels, and words of image tokens (grounding)."""
+
+    dense: float = 0.1
+    words: float = 0.0
+    frozen: bool = False
+    """Leave the vision tower and projector as they are."""
 
 
 @dataclass(frozen=True)
@@ -120,18 +131,23 @@ def seeing_loss(
 
 
 def talking_loss(
-    network: Network, store: Store, batch: Batch, dtype: torch.dtype, dense: float
+    network: Network, store: Store, batch: Batch, dtype: torch.dtype, extras: Extras, grounding: Grounding
 ) -> tuple[Tensor, Tensor]:
-    """Return the answers' loss plus ``dense`` times the dense loss, and the answers' loss alone."""
+    """Return the answers' loss plus the weighted extras, and the answers' loss alone."""
     extra = torch.zeros(())
     tokens = torch.zeros(0, network.sizes.width, dtype=dtype)
     if len(batch.tiles):
-        patches, seen = network.see(normalise(torch.from_numpy(batch.tiles), dtype))
+        with torch.set_grad_enabled(not extras.frozen):
+            patches, seen = network.see(normalise(torch.from_numpy(batch.tiles), dtype))
         tokens = seen.flatten(0, 1)
-        if dense:
-            tiles = [tile for tile, _ in batch.labelled]
-            pictures = np.asarray([picture for _, picture in batch.labelled])
-            extra = dense * dense_loss(network, store, patches[tiles], seen[tiles], pictures)
+        tiles = [tile for tile, _ in batch.labelled]
+        pictures = np.asarray([picture for _, picture in batch.labelled])
+        if extras.dense:
+            extra = extras.dense * dense_loss(network, store, patches[tiles], seen[tiles], pictures)
+        if extras.words:
+            labels = dense_labels(store, pictures, store.tokens[pictures])
+            embedding = network.language_model.model.embed_tokens.weight
+            extra = extra + extras.words * grounding.loss(embedding, seen[tiles], labels.things, labels.occupied)
     hidden = network.read(batch.ids, tokens, batch.features, batch.positions, batch.allowed)
     logits = network.language_model.lm_head(hidden[batch.where]).float()
     answers = functional.cross_entropy(logits, batch.answers)

@@ -39,6 +39,8 @@ def _describe(asker: Asker) -> Turn | None:
         colour = words.colour(scene.things[0].colour)
         answer = f"The number {scene.number} in {colour}" if words.english else f"有{colour}的数字{scene.number}"
         return asker.turn("describe", answer + on, (scene.number, colour))
+    if not scene.things:
+        return None
     listing = words.counted(scene.things)
     keys = tuple(name for thing in scene.things for name in (words.shape(thing.symbol), words.colour(thing.colour)))
     single = scene.things[0] if len(scene.things) == 1 else None

@@ -18,7 +18,7 @@ from vlmchat.conversation import Message, Picture, Text
 from vlmchat.demo.dialogue import Asker
 from vlmchat.demo.dice import Dice
 from vlmchat.demo.store import Store
-from vlmchat.demo.talk import Talk, chain, sample_talk
+from vlmchat.demo.talk import Talk, chain, sample_hard, sample_lookup, sample_talk
 from vlmchat.demo.vocabulary import SYSTEM_MESSAGE, Vocabulary
 from vlmchat.demo.world import Kind
 from vlmchat.families.internvl2.prompt import DEFAULT_SYSTEM, TEMPLATES, render
@@ -126,6 +126,12 @@ class Mix:
     """Share of one-question conversations."""
     length: int
     """Positions of a row."""
+    named: float = 0.0
+    """Share of rows that ask only for things by their names or places, of pictures with two things or more."""
+    hard: float = 0.0
+    """Share of rows that ask one question at a time of the kinds learnt last."""
+    numbers: float = 0.0
+    """Share of rows that surely show a number."""
     long: float = 0.0
     """Share of steps whose rows are one long conversation of about 1,000 positions."""
 
@@ -136,6 +142,8 @@ def build_row(store: Store, scribe: Scribe, dice: Dice, mix: Mix, pictures: tupl
     system = SYSTEM_MESSAGE if dice.random() < 0.88 else dice.choice(SYSTEMS)
     scenes = [store.scene(index) for index in pictures]
     tiles = [len(store.tiles(index)) for index in pictures]
+    named = dice.random() < mix.named and scenes[0].kind is Kind.SHAPES and len(scenes[0].things) > 1
+    hard = dice.random() < mix.hard
     number = 0
     while True:
         number += 1
@@ -143,6 +151,10 @@ def build_row(store: Store, scribe: Scribe, dice: Dice, mix: Mix, pictures: tupl
             language = dice.choice(("en", "en", "zh"))
             turns = chain(Asker(scenes[0], dice, "zh" if language == "zh" else "en"), 60)
             talk = Talk(tuple(turns), ((0,),) + ((),) * (len(turns) - 1))
+        elif named:
+            talk = sample_lookup(scenes[0], dice)
+        elif hard:
+            talk = sample_hard(scenes[0], dice)
         else:  # the first one opens with the picture, so that the others can share it
             talk = sample_talk(scenes[0], scenes[1], dice, mix.lookups if number > 1 else 1.0)
         encoded = scribe.encode(talk, tiles, system)
@@ -248,12 +260,19 @@ def collate(store: Store, rows: Sequence[Row], pictures: Sequence[tuple[int, int
     )
 
 
-def sample_pictures(store: Store, dice: Dice, tiled: float) -> tuple[int, int]:
+def sample_pictures(store: Store, dice: Dice, mix: Mix) -> tuple[int, int]:
     """Choose the picture of a row and a second one that some conversations turn to."""
     plan = store.plan
-    if plan.tiled and dice.random() < tiled:
-        return plan.single + dice.integers(plan.tiled), dice.integers(plan.single)
-    return dice.integers(plan.single), dice.integers(plan.single)
+    several = dice.random() < mix.named
+    digits = not several and dice.random() < mix.numbers
+    while True:
+        tiled = plan.tiled and dice.random() < mix.tiled
+        first = plan.single + dice.integers(plan.tiled) if tiled else dice.integers(plan.single)
+        kind, count = store.pictures[first][:2]
+        if several and not (kind == Kind.SHAPES.value and count > 1):
+            continue
+        if not digits or kind == Kind.NUMBER.value:
+            return first, dice.integers(plan.single)
 
 
 def build_batch(store: Store, scribe: Scribe, mix: Mix, rows: int, *seed: int) -> Batch:
@@ -262,8 +281,8 @@ def build_batch(store: Store, scribe: Scribe, mix: Mix, rows: int, *seed: int) -
     long = dice.random() < mix.long
     if long:
         rows, mix = 1, Mix(mix.tiled, mix.lookups, 1000)
-    pictures = [sample_pictures(store, dice, mix.tiled) for _ in range(rows)]
+    pictures = [sample_pictures(store, dice, mix) for _ in range(rows)]
     if long:
         while store.scene(pictures[0][0]).kind is not Kind.SHAPES:
-            pictures = [sample_pictures(store, dice, mix.tiled)]
+            pictures = [sample_pictures(store, dice, mix)]
     return collate(store, [build_row(store, scribe, dice, mix, pair, long) for pair in pictures], pictures)

@@ -69,6 +69,33 @@ KINDS: Final[Mapping[Kind, Mapping[str, float]]] = {
     Kind.MANY: {"describe": 1.0, "count_all": 1.0, "background": 0.3, "odd": 0.1},
     Kind.UNKNOWN: {"baffled": 3.0, "odd": 0.3, "identity": 0.1},
 }
+NAMED_KINDS: Final[Mapping[str, float]] = {
+    "colour_of": 3.0,
+    "where": 3.0,
+    "exists": 3.0,
+    "count_some": 1.5,
+    "is_colour": 1.5,
+    "shape_of": 1.5,
+    "at": 2.0,
+}
+"""Questions that need a word matched with what the picture shows."""
+HARD_KINDS: Final[Mapping[Kind, Mapping[str, float]]] = {
+    Kind.SHAPES: {
+        "where": 4.0,
+        "at": 3.0,
+        "is_colour": 3.0,
+        "exists": 1.0,
+        "count_some": 1.0,
+        "compare": 1.0,
+        "is_bigger": 1.0,
+        "biggest": 0.7,
+        "smallest": 0.7,
+        "is_side": 0.8,
+        "side_of": 0.8,
+    },
+    Kind.NUMBER: {"number": 4.0, "number_is": 2.0, "describe": 1.0, "number_colour": 0.7},
+}
+"""What candidates of the weights still got wrong: places, numbers, yes or no, comparisons."""
 SMALL_TALK: Final = ("hello", "thanks", "identity", "bye", "odd", "no_picture")
 COLOUR_TOPIC: Final = ("colour_of", "colour_it", "it_colour")
 PLACE_TOPIC: Final = ("where", "it_where")
@@ -248,6 +275,18 @@ def sample_talk(scene: Scene, second: Scene, rng: Dice, lookups: float, book: Bo
     if rng.random() < 0.08:  # the user changes the language
         turns += chain(Asker(scene, rng, "en" if language == "zh" else "zh", book), 1)
     return Talk(tuple(turns), _pictures(len(turns), 0))
+
+
+def sample_lookup(scene: Scene, dice: Dice) -> Talk:
+    """Ask for one thing by its name or place."""
+    asker = Asker(scene, dice, "zh" if dice.random() < 0.24 else "en")
+    return Talk((lookup(asker, NAMED_KINDS),), ((0,),))
+
+
+def sample_hard(scene: Scene, dice: Dice) -> Talk:
+    """Ask one question of the kinds that are learnt last; any question, where the picture has none of them."""
+    asker = Asker(scene, dice, "zh" if dice.random() < 0.24 else "en")
+    return Talk((lookup(asker, HARD_KINDS.get(scene.kind)),), ((0,),))
 
 
 def _pictures(turns: int, picture: int) -> tuple[tuple[int, ...], ...]:

@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 from torch import multiprocessing as processes
 
+from vlmchat.demo.grounding import Grounding
 from vlmchat.demo.losses import seeing_loss, talking_loss
 from vlmchat.demo.network import Network, Sizes
 from vlmchat.demo.optim import load_flat, read_flat
@@ -45,7 +46,9 @@ class Worker:
     def __init__(self, folder: Path, course: Course, sizes: Sizes) -> None:
         self._course = course
         self._store = Store(folder / "pictures", course.plan)
-        self._scribe = Scribe(Vocabulary(folder / "checkpoint"))
+        vocabulary = Vocabulary(folder / "checkpoint")
+        self._scribe = Scribe(vocabulary)
+        self._grounding = Grounding(vocabulary)
         self._network = Network(sizes).to(DTYPE)
 
     def load(self, master: Tensor) -> None:
@@ -62,7 +65,7 @@ class Worker:
             answers = loss.detach()
         else:
             batch = build_batch(self._store, self._scribe, stage.mix, stage.size, stage.seed, task.step, micro)
-            loss, answers = talking_loss(self._network, self._store, batch, DTYPE, stage.dense)
+            loss, answers = talking_loss(self._network, self._store, batch, DTYPE, stage.extras, self._grounding)
         value = float(loss.detach())
         loss.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
         parameters = list(self._network.parameters())

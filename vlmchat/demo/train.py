@@ -88,7 +88,20 @@ class Run:
             value.copy_(state[name])
         self.optimizer.count.copy_(state["count"])
         self.stage, self.step = state["stage"], state["step"]
+        if self.stage < len(self.course.stages) and self.step >= self.course.stages[self.stage].steps:
+            self.stage, self.step = self.stage + 1, 0  # the schedule was cut there
         log.info("going on with stage %d at step %d", self.stage, self.step)
+
+    def _frozen_before(self) -> bool:
+        """Whether the stage before left the vision tower as it is, too."""
+        return self.stage > 0 and self.course.stages[self.stage - 1].extras.frozen
+
+    def _calm_vision(self) -> None:
+        """Take the averaged weights for the vision tower and projector, which see better than the last ones."""
+        for part in self.optimizer.parts:
+            if part.name.startswith(("vision_model", "mlp1")):
+                here = slice(part.start, part.stop)
+                self.team.master[here] = self.optimizer.state["average"][here]
 
     def save(self) -> None:
         """Write the state beside the old one, then replace it."""
@@ -102,6 +115,8 @@ class Run:
         begun, seen = time.monotonic(), 0
         while self.stage < len(self.course.stages) and (steps is None or seen < steps):
             stage = self.course.stages[self.stage]
+            if stage.extras.frozen and not self._frozen_before() and self.step == 0:
+                self._calm_vision()
             gradient, loss, answers = self.team.step(Task(self.stage, self.step, stage.micro))
             factor = stage.factor(self.step)
             muon, adam = (rate * factor for rate in stage.rates)

@@ -140,8 +140,8 @@ def sample_scene(seed: int, index: int, aspect: tuple[float, float] = (0.72, 1.4
     if kind is Kind.MANY:
         count = int(rng.integers(5, 9))
     things = _things(rng, scene, count) if count else ()
-    if kind is Kind.MANY and len(things) <= MAX_COUNTED:
-        kind = Kind.SHAPES
+    if kind in (Kind.MANY, Kind.SHAPES) and len(things) <= MAX_COUNTED:  # not all of them found room
+        kind = Kind.SHAPES if things else Kind.EMPTY
     return replace(scene, kind=kind, things=canonical(things))
 
 
