@@ -30,7 +30,7 @@ SIZE = (110, 32)
 CHATS = (
     ("How many shapes are there?", "Is there a square?"),
     ("图里有什么？",),
-    ("What is in this picture?", "What colour is the star?", "图里有几个图形？"),
+    ("What is in this picture?", "What colour is the star?", "有几个图形？"),
 )
 """The questions of each chat; the last one is the chat that is shown."""
 SCRIPT = (
