@@ -74,6 +74,7 @@ KEYS: tuple[Key, ...] = (
     Key("seed", "whole", "Same seed, same text.", metavar="N", part="sampling"),
     Key("hub", "text", "Which hub's files to use.", get_args(Hub)),
     Key("offline", "flag", "Never use the network."),
+    Key("private_urls", "flag", "Fetch pictures from private addresses too."),
     Key("quiet", "flag", "No progress, no notices.", short="-q"),
     Key("verbose", "flag", "Tracebacks and details with errors.", short="-v"),
     Key("theme", "text", "Theme of the app.", command_line=False),
@@ -115,6 +116,8 @@ class Settings:
     hub: Hub = "auto"
     """``auto`` looks at both hubs' caches, Hugging Face's first."""
     offline: bool = False
+    private_urls: bool = False
+    """Pictures may be fetched from addresses of this machine and of private networks too."""
     quiet: bool = False
     verbose: bool = False
     theme: str | None = None
