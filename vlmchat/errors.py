@@ -7,7 +7,10 @@
     ├── ModelError          3
     │   ├── UnknownModel         the name is in no catalog and is no folder
     │   ├── NotInstalled         known, but its files are not on this machine
-    │   └── GatedModel           the hub wants a token or an accepted licence
+    │   ├── RepositoryMissing    no hub has a repository or revision of that name, or it is private
+    │   ├── GatedModel           the hub wants a token or an accepted licence
+    │   ├── TokenRefused         the hub does not know the token, or it may not read this
+    │   └── LicenceNotAccepted   nobody was there to accept the licence, or it was declined
     ├── InputError          4    a request that cannot be understood
     │   ├── ImageError           a picture that cannot be read, or is hostile
     │   ├── VideoError           a video that cannot be read
@@ -16,7 +19,10 @@
     │   ├── OutOfMemory          host or device memory ran out
     │   └── DiskFull             no room for what had to be written
     ├── DownloadError       6    the network or the hub failed
+    │   ├── HubUnreachable       no answer, or only errors, after all retries
+    │   └── CacheNotWritable     the hub's cache folder may not be written
     ├── CheckpointError     7    incomplete, altered, unsafe, or not what its config says
+    │   └── AlteredDownload      a file came with other bytes than the hub lists, from everywhere
     └── StoreError          1    the chat database cannot be read or written
 
 ``message`` is one plain sentence of what happened, ``hint`` one of what to do. ``code`` is the
@@ -92,6 +98,24 @@ class GatedModel(ModelError):
     code = "gated-model"
 
 
+class RepositoryMissing(ModelError):
+    """No hub has a repository or revision of that name, or it is private and there is no token."""
+
+    code = "repository-missing"
+
+
+class TokenRefused(ModelError):
+    """The hub does not know the token that was sent, or the token may not read this repository."""
+
+    code = "token-refused"
+
+
+class LicenceNotAccepted(ModelError):
+    """The licence was not accepted: declined, or nobody there to ask."""
+
+    code = "licence-not-accepted"
+
+
 class InputError(VlmchatError):
     """A request that cannot be understood."""
 
@@ -143,11 +167,29 @@ class DownloadError(VlmchatError):
     code = "download"
 
 
+class HubUnreachable(DownloadError):
+    """A hub gave no answer, or only errors, after all retries; what came is kept."""
+
+    code = "hub-unreachable"
+
+
+class CacheNotWritable(DownloadError):
+    """The folder a hub's files go to may not be written by this user."""
+
+    code = "cache-not-writable"
+
+
 class CheckpointError(VlmchatError):
     """A checkpoint that is incomplete, altered, unsafe, or not what its config says."""
 
     exit_code = ExitCode.CHECKPOINT
     code = "bad-checkpoint"
+
+
+class AlteredDownload(CheckpointError):
+    """A file came with other bytes than the hub lists, from every hub that was asked."""
+
+    code = "altered-download"
 
 
 class StoreError(VlmchatError):

@@ -1,0 +1,46 @@
+"""Which licences the user has accepted: one small JSON file in the state folder, written at once and whole."""
+
+from __future__ import annotations
+
+import json
+import os
+from datetime import UTC, datetime
+from pathlib import Path
+
+from vlmchat.paths import places
+
+
+def is_accepted(repository: str, licence: str) -> bool:
+    """Say whether the user accepted ``licence`` for ``OWNER/NAME`` before; a licence without a name is open."""
+    return not licence or _key(repository, licence) in _read()
+
+
+def accept(repository: str, licence: str, url: str = "") -> None:
+    """Remember that the user accepted ``licence`` for ``OWNER/NAME``; a file that cannot be written is let be."""
+    known = _read()
+    now = datetime.now(UTC).isoformat(timespec="seconds")
+    known[_key(repository, licence)] = {"repository": repository, "licence": licence, "url": url, "accepted": now}
+    path = _path()
+    fresh = path.with_name(f"{path.name}.{os.getpid()}.new")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        fresh.write_text(json.dumps(known, ensure_ascii=False, indent=1), encoding="utf-8")
+        fresh.replace(path)
+    except OSError:
+        fresh.unlink(missing_ok=True)
+
+
+def _path() -> Path:
+    return places().state / "licences.json"
+
+
+def _key(repository: str, licence: str) -> str:
+    return f"{repository.lower()}: {licence}"
+
+
+def _read() -> dict[str, object]:
+    try:
+        found = json.loads(_path().read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}

@@ -1,0 +1,89 @@
+"""What a hub is to the download: a list of files with their hashes, and a link to each.
+
+:mod:`~vlmchat.hub.huggingface` and :mod:`~vlmchat.hub.modelscope` are the two sources. Both leave
+listing, tokens and gating to the hub's official client, which is imported on first use.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal, Protocol, TypeAlias
+
+HubName: TypeAlias = Literal["huggingface", "modelscope"]
+TITLES: Mapping[HubName, str] = {"huggingface": "Hugging Face", "modelscope": "ModelScope"}
+"""How each hub is called in a sentence."""
+
+
+@dataclass(frozen=True, slots=True)
+class RemoteFile:
+    """One file of a repository, as its hub lists it. At least one of the hashes is there."""
+
+    path: str
+    """Inside the repository, with ``/``."""
+    bytes: int
+    sha256: str = ""
+    """Lower-case hex; empty for the small files Hugging Face keeps in git."""
+    git_sha1: str = ""
+    """Id of the file's git blob (sha1 of ``blob <size>\\0`` and the bytes); empty where the hub names none."""
+
+    @property
+    def key(self) -> str:
+        """The hash that names the file on disk: a partial file outlives a change of hub or commit with it."""
+        return self.sha256 or self.git_sha1
+
+
+@dataclass(frozen=True, slots=True)
+class Listing:
+    """A repository at one revision."""
+
+    hub: HubName
+    repository: str
+    """``OWNER/NAME`` on that hub."""
+    revision: str
+    """Branch, tag or commit that was asked for; ``main`` or ``master`` when none was."""
+    commit: str
+    """What the snapshot folder is called: the commit on Hugging Face, the revision itself on ModelScope."""
+    files: tuple[RemoteFile, ...]
+    licence: str = ""
+    """Its licence as the hub names it; empty where it does not."""
+    gated: bool = False
+    """Whether the hub gives it only to people it knows."""
+
+
+@dataclass(frozen=True, slots=True)
+class Link:
+    """Where the bytes of one file are right now. Never shown and never logged: its query may be a signature."""
+
+    url: str
+    headers: Mapping[str, str] = field(default_factory=dict, repr=False)
+    """What that host needs to be sent. Holds a token only when the host is the hub itself."""
+
+
+class Source(Protocol):
+    """One hub. Calls block, each with a time limit of its own; they may be made from any thread."""
+
+    hub: HubName
+
+    def list_files(self, repository: str, revision: str = "") -> Listing:
+        """List all files of a repository.
+
+        Args:
+            repository: ``OWNER/NAME``.
+            revision: branch, tag or commit; empty is the hub's main branch.
+
+        Raises:
+            RepositoryMissing: no such repository or revision, or a private one and no token.
+            GatedModel: the hub gives it only to people it knows.
+            TokenRefused: the token is wrong, or may not read this.
+            HubUnreachable: no answer, or only errors, after all retries.
+        """
+        ...
+
+    def resolve(self, listing: Listing, file: RemoteFile) -> Link:
+        """Ask for a fresh link to ``file``; links expire, so this is asked again for every attempt.
+
+        Raises:
+            VlmchatError: as :meth:`list_files`.
+        """
+        ...
