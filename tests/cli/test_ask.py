@@ -84,6 +84,14 @@ def test_a_picture_without_a_prompt_is_described(scripted: ScriptedEngine, pictu
     assert parts(scripted) == ["red square.png", "Describe the picture."]
 
 
+def test_a_picture_on_stdin_needs_no_name(scripted: ScriptedEngine, picture_file: Path) -> None:
+    call("ask", "Compare.", "-i", str(picture_file), stdin=png("green"))
+    assert parts(scripted) == ["stdin", "red square.png", "Compare."]
+    call("ask", "-i", "-[1,1,3,2]", "-i", f"{picture_file}[0,0,0.5,0.5]", stdin=png("green"))
+    assert parts(scripted) == ["stdin[1,1,3,2]", "red square.png[0,0,0.5,0.5]", "Describe the picture."]
+    assert [(p.width, p.height) for p in scripted.requests[-1].messages[-1].pictures] == [(3, 2), (4, 3)]
+
+
 def test_a_data_url_is_a_picture(scripted: ScriptedEngine) -> None:
     url = "data:image/png;base64," + base64.b64encode(png()).decode()
     assert call("ask", "-i", url, "Colour?").code == 0
@@ -114,12 +122,15 @@ def test_stdin_text_comes_before_the_prompt(scripted: ScriptedEngine) -> None:
         (("Hi", "-m", "internvl2:9b"), b"", 3, "There is no model 'internvl2:9b'."),
         (("Hi", "-m", "internvl2:1b"), b"", 3, "InternVL2-1B is not on this machine."),
         (("-i", "/nowhere.png"), b"", 4, "There is no file /nowhere.png."),
-        (("-i", "https://example.org/x.png"), b"", 4, "https://example.org/x.png is on the web"),
+        (("-i", "http://127.0.0.1/x.png"), b"", 4, "http://127.0.0.1/x.png leads to 127.0.0.1, an address of this"),
+        (("-i", "http://127.0.0.1:9/x.png", "--private-urls"), b"", 6, "http://127.0.0.1:9/x.png cannot be fetched"),
+        (("-i", "https://e.test/x.png", "--offline"), b"", 4, "https://e.test/x.png is on the web, and --offline"),
+        (("-i", "-[0,0,9,9]"), png(), 4, "The box [0,0,9,9] is not inside a picture of 8 x 6 pixels."),
         (("-i", "-"), b"no picture", 4, "stdin is not a picture this program can read."),
         (("-i", "data:image/png,x"), b"", 4, "A data: URL has no ;base64, part."),
         (("-i", "data:image/png;base64,%%"), b"", 4, "A data: URL holds no valid base64."),
         (("-i", ""), b"", 4, "'' is no path."),
-        (("Hi",), b"\xff\xfe", 4, "Stdin is no UTF-8 text."),
+        (("Hi",), b"\xff\xfe", 4, "Stdin is neither UTF-8 text nor a picture"),
     ],
 )
 def test_what_cannot_be_asked(

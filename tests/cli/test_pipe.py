@@ -149,7 +149,7 @@ BAD: list[tuple[bytes, str, str]] = [
     (lines({"images": [1]}), "bad-input", "Line 2 has images that are no list of paths."),
     (lines({"images": ["/nowhere.png"]}), "bad-image", "There is no file /nowhere.png."),
     (lines({"images": ["a\0b"]}), "bad-image", "is no path."),
-    (lines({"images": ["http://example.org/a.png"]}), "bad-image", "is on the web"),
+    (lines({"images": ["http://127.0.0.1/a.png"]}), "bad-image", "leads to 127.0.0.1, an address of this machine"),
     (lines({"images": ["x" * 5000]}), "bad-image", "cannot be read"),
     (lines({"prompt": "x", "video": "a.mp4"}), "bad-video", "a.mp4 cannot be read"),
     (lines({"prompt": "x", "messages": [USER]}), "bad-input", "has messages beside a prompt, images or a video"),

@@ -1,9 +1,7 @@
-"""What ``ask`` and ``pipe`` have in common: a model brought up, pictures read, an answer as JSON."""
+"""What ``ask`` and ``pipe`` have in common: a model brought up, an answer as JSON."""
 
 from __future__ import annotations
 
-import base64
-import binascii
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -14,12 +12,9 @@ from vlmchat.chat.opening import Target
 from vlmchat.cli.interrupt import interruptible
 from vlmchat.cli.output import Talk
 from vlmchat.cli.progress import progress_text
-from vlmchat.conversation import Picture
 from vlmchat.engine.api import Engine
 from vlmchat.engine.events import Finished
-from vlmchat.errors import ImageError
-from vlmchat.media.image import read_picture
-from vlmchat.paths import user_path
+from vlmchat.media.web import WebRules
 from vlmchat.settings import Settings
 
 DEFAULT_PROMPT = "Describe the picture."
@@ -65,22 +60,9 @@ def opened(settings: Settings, target: Target, talk: Talk) -> Iterator[Opened]:
         engine.close()
 
 
-def picture_from(source: str) -> Picture:
-    """Read the picture that a user named: a path, or a ``data:`` URL.
-
-    Raises:
-        ImageError: no such file, no picture, or a kind of source this version does not take.
-    """
-    scheme = source[:8].lower()
-    if scheme.startswith(("http://", "https://")):
-        raise ImageError(
-            f"{source} is on the web, and this version fetches nothing.", "Download it, then name the file."
-        )
-    if scheme.startswith("data:"):
-        return read_picture(_data_url(source), "data")
-    if not source or "\0" in source:
-        raise ImageError(f"{source!r} is no path.", "Name a picture file.")
-    return read_picture(user_path(source))
+def web_rules(settings: Settings) -> WebRules:
+    """Return what may be fetched of the web."""
+    return WebRules(settings.offline, settings.private_urls)
 
 
 def answer_object(
@@ -108,13 +90,3 @@ def settings_object(settings: Settings) -> Mapping[str, object]:
     """Return every choice that has a say in an answer, by its long name with underscores."""
     chosen = {**asdict(settings.load), **asdict(settings.vision), **asdict(settings.sampling)}
     return {**chosen, "system": settings.system}
-
-
-def _data_url(source: str) -> bytes:
-    head, comma, body = source.partition(",")
-    if not comma or not head.lower().endswith(";base64"):
-        raise ImageError("A data: URL has no ;base64, part.", "Write it as data:image/png;base64,….")
-    try:
-        return base64.b64decode(body, validate=True)
-    except (binascii.Error, ValueError) as problem:
-        raise ImageError("A data: URL holds no valid base64.", "Encode the picture again.") from problem

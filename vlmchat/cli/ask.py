@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from contextlib import closing
 from dataclasses import dataclass, replace
 
@@ -10,18 +9,15 @@ import click
 
 from vlmchat.chat import opening
 from vlmchat.chat.session import Session
-from vlmchat.cli.answering import DEFAULT_PROMPT, Opened, answer_object, opened, picture_from
+from vlmchat.cli.answering import Opened, answer_object, opened
 from vlmchat.cli.interrupt import interruptible
 from vlmchat.cli.options import examples, shared
 from vlmchat.cli.output import AnswerWriter, Talk, write_json, write_line
 from vlmchat.cli.progress import progress_text
-from vlmchat.conversation import Part, Picture, Text
+from vlmchat.cli.question import read_parts
+from vlmchat.conversation import Part
 from vlmchat.engine.events import Delta, Finished
 from vlmchat.errors import ExitCode, InputError, UsageError
-from vlmchat.media.image import read_picture
-from vlmchat.media.video import read_video
-from vlmchat.paths import user_path
-from vlmchat.plaintext import is_whole
 from vlmchat.settings import Settings
 from vlmchat.store.chats import ChatStore
 
@@ -69,7 +65,7 @@ def command(
     PROMPT a picture is described.
     """
     place = _place(go_on, chat, no_save)
-    parts = _parts(prompt, images, video)
+    parts = read_parts(prompt, images, video, settings, talk)
     model = settings.model
     if place.model is not None and not settings.source("model").startswith("--"):
         model = place.model
@@ -106,46 +102,6 @@ def _place(go_on: bool, chat: str | None, no_save: bool) -> _Place:
     if latest is None:
         raise InputError("There is no chat to go on with yet.", "Ask without --continue first.")
     return _Place(store, latest.id, latest.model)
-
-
-def _parts(prompt: str | None, images: tuple[str, ...], video: str | None) -> list[Part]:
-    """Read the pictures, the video and the text, in the order in which the model will see them."""
-    if images.count("-") > 1:
-        raise UsageError("Stdin can be only one picture.", "Give -i - once.")
-    media: list[Part] = [_picture(source) for source in images]
-    if video is not None:
-        media.append(read_video(user_path(video)))
-    lead = "" if "-" in images else _stdin_text()
-    if not is_whole(prompt or ""):
-        raise UsageError("The prompt is no UTF-8 text.", "Set the terminal to UTF-8, or give it on stdin.")
-    text = "\n\n".join(piece for piece in (lead, (prompt or "").strip()) if piece)
-    if not text and not media:
-        raise UsageError(
-            "There is nothing to ask.", 'Give a prompt, a picture, or both: vlmchat ask -i photo.png "What is this?"'
-        )
-    return [*media, Text(text or DEFAULT_PROMPT)]
-
-
-def _picture(source: str) -> Picture:
-    return read_picture(_stdin_bytes(), "stdin") if source == "-" else picture_from(source)
-
-
-def _stdin_text() -> str:
-    """Return what was piped in; nothing when stdin is a terminal or closed.
-
-    Raises:
-        InputError: it is no text.
-    """
-    if sys.stdin is None or sys.stdin.isatty():
-        return ""
-    try:
-        return _stdin_bytes().decode("utf-8").strip()
-    except UnicodeDecodeError as problem:
-        raise InputError("Stdin is no UTF-8 text.", "For a picture on stdin give -i -.") from problem
-
-
-def _stdin_bytes() -> bytes:
-    return sys.stdin.buffer.read() if sys.stdin is not None else b""
 
 
 def _answer(session: Session, parts: list[Part], talk: Talk, stream: bool) -> Finished:

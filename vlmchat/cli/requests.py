@@ -6,16 +6,18 @@ A line is a JSON object or the plain path of a picture. Nothing here prints or r
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from math import isfinite
-from typing import BinaryIO, NoReturn
+from typing import BinaryIO, NoReturn, TypeAlias
 
-from vlmchat.cli.answering import DEFAULT_PROMPT, picture_from
-from vlmchat.conversation import Message, Part, Role, Text, Video
+from vlmchat.cli.answering import DEFAULT_PROMPT, web_rules
+from vlmchat.conversation import Message, Part, Picture, Role, Text, Video
 from vlmchat.conversation import system as system_message
 from vlmchat.engine.api import Request
 from vlmchat.errors import InputError
+from vlmchat.media.sources import picture_from
 from vlmchat.media.video import read_video, video_of_frames
 from vlmchat.paths import user_path
 from vlmchat.settings import GENERATION_KEYS, Settings
@@ -24,6 +26,8 @@ LONGEST_LINE = 256 * 1024**2
 """Bytes of one line at most: several pictures as ``data:`` URLs fit, and memory stays bounded."""
 _OWN_KEYS = frozenset({"id", "prompt", "images", "video", "messages"})
 _ROLES: tuple[Role, ...] = ("system", "user", "assistant")
+_Read: TypeAlias = Callable[[str], Picture]
+"""Reads a picture by its path or URL."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +103,8 @@ def build(line: Line, fields: Mapping[str, object], prompt: str | None, base: Se
     _check_keys(line, fields)
     options = {name: value for name, value in fields.items() if name in GENERATION_KEYS}
     settings = base.changed(options, f"Line {line.number}")
-    messages = _messages(line, fields) if "messages" in fields else (_single(line, fields, prompt),)
+    read = partial(picture_from, rules=web_rules(base))
+    messages = _messages(line, fields, read) if "messages" in fields else (_single(line, fields, prompt, read),)
     if settings.system is not None and messages[0].role != "system":
         messages = (system_message(settings.system), *messages)
     return Request(messages, settings.sampling, settings.vision), settings
@@ -115,13 +120,13 @@ def _check_keys(line: Line, fields: Mapping[str, object]) -> None:
         raise _error(line, "has messages beside a prompt, images or a video", "Give the one or the other.")
 
 
-def _single(line: Line, fields: Mapping[str, object], prompt: str | None) -> Message:
+def _single(line: Line, fields: Mapping[str, object], prompt: str | None, read: _Read) -> Message:
     images = fields.get("images", [])
     if not isinstance(images, list) or not all(isinstance(item, str) for item in images):
         raise _error(line, "has images that are no list of paths", 'Write "images": ["a.png", "b.png"].')
-    media: list[Part] = [picture_from(image) for image in images]
+    media: list[Part] = [read(image) for image in images]
     if "video" in fields:
-        media.append(_video(line, fields["video"]))
+        media.append(_video(line, fields["video"], read))
     text = fields.get("prompt", prompt if prompt is not None else DEFAULT_PROMPT if media else "")
     if not isinstance(text, str):
         raise _error(line, "has a prompt that is no text", 'Write "prompt": "…".')
@@ -130,20 +135,20 @@ def _single(line: Line, fields: Mapping[str, object], prompt: str | None) -> Mes
     return Message("user", (*media, Text(text)))
 
 
-def _video(line: Line, value: object) -> Video:
+def _video(line: Line, value: object, read: _Read) -> Video:
     """Return a video given as a file, or as the list of its frames."""
     if isinstance(value, str):
         return read_video(user_path(value))
     if isinstance(value, list) and value and all(isinstance(frame, str) for frame in value):
-        return video_of_frames([picture_from(frame) for frame in value])
+        return video_of_frames([read(frame) for frame in value])
     raise _error(line, "has a video that is neither a path nor a list of frames", 'Write "video": "clip.mp4".')
 
 
-def _messages(line: Line, fields: Mapping[str, object]) -> tuple[Message, ...]:
+def _messages(line: Line, fields: Mapping[str, object], read: _Read) -> tuple[Message, ...]:
     given = fields["messages"]
     if not isinstance(given, list) or not given:
         raise _error(line, "has messages that are no list", 'Write "messages": [{"role": "user", "content": "…"}].')
-    messages = tuple(_message(line, item) for item in given)
+    messages = tuple(_message(line, item, read) for item in given)
     if any(message.role == "system" for message in messages[1:]):
         raise _error(line, "has a system message that is not the first", "Put it first.")
     if messages[-1].role == "system":
@@ -151,7 +156,7 @@ def _messages(line: Line, fields: Mapping[str, object]) -> tuple[Message, ...]:
     return messages
 
 
-def _message(line: Line, item: object) -> Message:
+def _message(line: Line, item: object, read: _Read) -> Message:
     if not isinstance(item, dict) or set(item) != {"role", "content"} or item["role"] not in _ROLES:
         raise _error(line, "has a message without role and content", f"Roles are: {', '.join(_ROLES)}.")
     content = item["content"]
@@ -159,19 +164,19 @@ def _message(line: Line, item: object) -> Message:
         return Message(item["role"], (Text(content),))
     if not isinstance(content, list) or not content:
         raise _error(line, "has a message whose content is neither text nor a list of parts", "Give it a content.")
-    return Message(item["role"], tuple(_part(line, part) for part in content))
+    return Message(item["role"], tuple(_part(line, part, read) for part in content))
 
 
-def _part(line: Line, part: object) -> Part:
+def _part(line: Line, part: object, read: _Read) -> Part:
     kind = part.get("type") if isinstance(part, dict) else None
     if isinstance(part, dict) and isinstance(kind, str) and set(part) == {"type", kind}:
         value = part[kind]
         if kind == "video":
-            return _video(line, value)
+            return _video(line, value, read)
         if kind == "text" and isinstance(value, str):
             return Text(value)
         if kind == "image" and isinstance(value, str):
-            return picture_from(value)
+            return read(value)
     raise _error(
         line, "has a part of a message that is no text, image or video", 'Write {"type": "text", "text": "…"}.'
     )
