@@ -11,7 +11,9 @@ from threading import Event as CancelEvent
 
 from vlmchat.engine.api import LoadedModel, PromptSize, Request
 from vlmchat.engine.events import AnswerEvent, Delta, Encoding, Finished, FinishReason, Loading, Prefill, Timing, Usage
+from vlmchat.engine.view import Sight
 from vlmchat.errors import VlmchatError
+from vlmchat.media.image import load_rgb
 from vlmchat.options import LoadOptions
 
 
@@ -64,6 +66,11 @@ class ScriptedEngine:
         words = sum(len(message.text.split()) for message in request.messages)
         pictures = sum(len(message.pictures) for message in request.messages)
         return PromptSize(words + 16 * pictures, 16 * pictures, self.context_tokens, (1,) * pictures)
+
+    def view(self, request: Request, draw: bool = False) -> tuple[Sight, ...]:
+        """Show each picture whole, in one tile of 16 tokens."""
+        pictures = [picture for message in request.messages for picture in message.pictures]
+        return tuple(Sight(it, 16, 1, images=(load_rgb(it),) if draw else ()) for it in pictures)
 
     def generate(self, request: Request, cancel: CancelEvent | None = None) -> Iterator[AnswerEvent]:
         """Yield the next scripted answer as a whole event stream."""

@@ -16,6 +16,7 @@ from typing import Protocol
 
 from vlmchat.conversation import Message
 from vlmchat.engine.events import AnswerEvent, Loading
+from vlmchat.engine.view import Sight
 from vlmchat.options import LoadOptions, Sampling, VisionOptions
 
 
@@ -84,6 +85,17 @@ class Engine(Protocol):
 
         Raises:
             InputError: a picture cannot be read, or the family cannot lay the messages out.
+        """
+
+    def view(self, request: Request, draw: bool = False) -> tuple[Sight, ...]:
+        """Return each picture and video frame of ``request`` as the model gets it; nothing is computed with it.
+
+        Args:
+            request: as for :meth:`measure`.
+            draw: cut the tiles too, which decodes the pictures.
+
+        Raises:
+            InputError: as in :meth:`measure`.
         """
 
     def generate(self, request: Request, cancel: CancelEvent | None = None) -> Iterator[AnswerEvent]:

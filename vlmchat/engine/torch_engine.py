@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, TypeAlias, TypeVar
 
 from vlmchat.engine.api import LoadedModel, PromptSize, Request
 from vlmchat.engine.events import AnswerEvent, Loading
+from vlmchat.engine.view import Sight, sights
 from vlmchat.errors import ModelError, OutOfMemory
 from vlmchat.options import LoadOptions
 
@@ -69,6 +70,10 @@ class TorchEngine:
     def measure(self, request: Request) -> PromptSize:
         """Return what ``request`` would cost, on the caller's thread: it computes nothing."""
         return self.runner.measure(request)
+
+    def view(self, request: Request, draw: bool = False) -> tuple[Sight, ...]:
+        """Return the pictures of ``request`` as the model gets them, on the caller's thread."""
+        return sights(self.runner.model.checkpoint, request.messages, request.vision, draw)
 
     def generate(self, request: Request, cancel: CancelEvent | None = None) -> Iterator[AnswerEvent]:
         """Answer ``request``; see the contract."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol, TypeAlias
+from typing import Any, Literal, Protocol, TypeAlias
 
 import torch
 from torch import Tensor, nn
@@ -42,6 +42,19 @@ class PictureInput:
     def key(self) -> str:
         """Identity of the features: same picture bytes, same preprocessing."""
         return f"{self.picture.digest}/{self.preprocessing}"
+
+
+@dataclass(frozen=True, slots=True)
+class Cut:
+    """How the tiles of one picture lie in it and how their colours became numbers: for people who look at them."""
+
+    columns: int = 1
+    rows: int = 1
+    thumbnail: Literal["none", "first", "last"] = "none"
+    """Where the whole picture stands among the tiles when it comes beside its cells."""
+    mean: tuple[float, float, float] = (0.0, 0.0, 0.0)
+    std: tuple[float, float, float] = (1.0, 1.0, 1.0)
+    """Per RGB channel: a pixel is (value - mean) / std of a value in 0..1."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,6 +203,9 @@ class Checkpoint(Protocol):
         Raises:
             ImageError: it cannot be read any more.
         """
+
+    def cut(self, picture: PictureInput) -> Cut:
+        """Return how the tiles that :meth:`pixels` makes of ``picture`` are to be looked at."""
 
 
 class Family(Protocol):

@@ -14,7 +14,7 @@ from vlmchat.families.cogvlm2 import processing, prompt, sampling, weights
 from vlmchat.families.cogvlm2.config import ARCHITECTURES, CogVLM2Config, translate
 from vlmchat.families.cogvlm2.modeling import CogVLM2Network
 from vlmchat.families.cogvlm2.tokenizer import open_tokenizer
-from vlmchat.families.family import Config, PictureInput, Prompt
+from vlmchat.families.family import Config, Cut, PictureInput, Prompt
 from vlmchat.families.fast_tokenizer import FastTokenizer
 from vlmchat.families.mapping import Rule
 from vlmchat.media.image import load_rgb
@@ -73,6 +73,10 @@ class CogVLM2Checkpoint:
         """Return the pixels [1, 3, side, side] of a picture or frame."""
         make = processing.frame_pixels if self._config.video else processing.picture_pixels
         return make(load_rgb(picture.picture), self._config.vision.side)
+
+    def cut(self, picture: PictureInput) -> Cut:
+        """Return the one square that a picture or frame becomes."""
+        return Cut(mean=processing.MEAN, std=processing.STD)
 
     def _measured(self, picture: Picture) -> PictureInput:
         vision = self._config.vision

@@ -10,7 +10,7 @@ from typing import Any
 from torch import Tensor
 
 from vlmchat.conversation import Message
-from vlmchat.families.family import Config, PictureInput, Prompt
+from vlmchat.families.family import Config, Cut, PictureInput, Prompt
 from vlmchat.families.generic import processing, prompt, weights
 from vlmchat.families.generic.config import GenericConfig, concerns, translate
 from vlmchat.families.generic.modeling import GenericNetwork
@@ -85,6 +85,10 @@ class GenericCheckpoint:
     def pixels(self, picture: PictureInput) -> Tensor:
         """Return the upright RGB picture [1, 3, height, width], values 0 to 255: the network has the processor."""
         return processing.as_pixels(load_rgb(picture.picture))
+
+    def cut(self, picture: PictureInput) -> Cut:
+        """Return the whole picture in one piece; the network's processor cuts it further, if it does."""
+        return Cut(std=(1 / 255, 1 / 255, 1 / 255))
 
 
 def _stop_ids(folder: Path, config: GenericConfig, tokenizer: Any) -> frozenset[int]:

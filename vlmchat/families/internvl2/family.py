@@ -11,11 +11,12 @@ from torch import Tensor
 from vlmchat.conversation import Message, Picture
 from vlmchat.families.assembly import assemble
 from vlmchat.families.bytelevel import ByteLevelTokenizer
-from vlmchat.families.family import Config, PictureInput, Prompt, Tokenizer
+from vlmchat.families.family import Config, Cut, PictureInput, Prompt, Tokenizer
 from vlmchat.families.fast_tokenizer import FastTokenizer
 from vlmchat.families.internvl2 import processing, prompt, weights
 from vlmchat.families.internvl2.config import InternVL2Config, translate
 from vlmchat.families.internvl2.modeling import InternVL2Network
+from vlmchat.families.internvl2.processing import Tiling
 from vlmchat.families.internvl2.sampling import choose_frames
 from vlmchat.families.mapping import Rule
 from vlmchat.families.sentencepiece import SentencePieceTokenizer
@@ -62,8 +63,17 @@ class InternVL2Checkpoint:
 
     def pixels(self, picture: PictureInput) -> Tensor:
         """Return the pixels [tiles, 3, side, side] of ``picture``, cut as its ``preprocessing`` says."""
-        tiling = replace(self._config.tiling, max_tiles=int(picture.preprocessing.removeprefix("tiles-")))
-        return processing.to_pixels(processing.cut_tiles(load_rgb(picture.picture), tiling))
+        return processing.to_pixels(processing.cut_tiles(load_rgb(picture.picture), self._tiling(picture)))
+
+    def cut(self, picture: PictureInput) -> Cut:
+        """Return the grid of ``picture``; its thumbnail comes last."""
+        shown = picture.picture
+        columns, rows = processing.choose_grid(shown.width, shown.height, self._tiling(picture))
+        last = picture.tiles > columns * rows
+        return Cut(columns, rows, "last" if last else "none", processing.MEAN, processing.STD)
+
+    def _tiling(self, picture: PictureInput) -> Tiling:
+        return replace(self._config.tiling, max_tiles=int(picture.preprocessing.removeprefix("tiles-")))
 
     def _pictures(self, messages: Sequence[Message], vision: VisionOptions) -> Iterator[PictureInput]:
         """Yield pictures and frames in conversation order; frames are one tile each (model card)."""

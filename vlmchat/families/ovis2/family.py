@@ -11,7 +11,7 @@ from torch import Tensor
 from vlmchat.conversation import Message, Picture
 from vlmchat.errors import CheckpointError
 from vlmchat.families.assembly import assemble
-from vlmchat.families.family import Config, PictureInput, Prompt
+from vlmchat.families.family import Config, Cut, PictureInput, Prompt
 from vlmchat.families.mapping import Rule
 from vlmchat.families.ovis2 import processing, prompt, sampling, weights
 from vlmchat.families.ovis2.config import Ovis2Config, translate
@@ -74,6 +74,12 @@ class Ovis2Checkpoint:
         tiles = self._config.tiles
         cut = processing.cut_tiles(load_rgb(picture.picture), self._grid(picture), tiles.side)
         return processing.to_pixels(cut, tiles)
+
+    def cut(self, picture: PictureInput) -> Cut:
+        """Return the grid of ``picture``; its thumbnail comes first, and the mean colour shows where no picture is."""
+        grid, tiles = self._grid(picture), self._config.tiles
+        first = grid.tiles > grid.cells
+        return Cut(grid.columns, grid.rows, "first" if first else "none", tiles.mean, tiles.std)
 
     def _pictures(self, messages: Sequence[Message], vision: VisionOptions) -> Iterator[PictureInput]:
         """Yield pictures and frames in conversation order; frames are one tile each (model card)."""
