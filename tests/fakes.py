@@ -29,6 +29,8 @@ class ScriptedEngine:
     delay: float = 0.0
     load_delay: float = 0.0
     context_tokens: int = 1000
+    tiles: int = 1
+    """Of each picture, unless a request has a lower limit."""
     load_error: VlmchatError | None = None
     requests: list[Request] = field(default_factory=list)
     loads: list[tuple[Path, LoadOptions]] = field(default_factory=list)
@@ -62,10 +64,12 @@ class ScriptedEngine:
         yield Loading("ready")
 
     def measure(self, request: Request) -> PromptSize:
-        """Count a word as a token and a picture as 16."""
+        """Count a word as a token and a tile as 16."""
         words = sum(len(message.text.split()) for message in request.messages)
         pictures = sum(len(message.pictures) for message in request.messages)
-        return PromptSize(words + 16 * pictures, 16 * pictures, self.context_tokens, (1,) * pictures)
+        tiles = min(self.tiles, request.vision.max_tiles or self.tiles)
+        image_tokens = 16 * tiles * pictures
+        return PromptSize(words + image_tokens, image_tokens, self.context_tokens, (tiles,) * pictures)
 
     def view(self, request: Request, draw: bool = False) -> tuple[Sight, ...]:
         """Show each picture whole, in one tile of 16 tokens."""

@@ -10,13 +10,15 @@ program costs no more than that.
 
 from __future__ import annotations
 
-from collections.abc import Generator, Sequence
-from dataclasses import asdict
+from collections.abc import Generator, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, replace
 from threading import Event as CancelEvent
-from typing import TypeAlias, cast
+from typing import TypeAlias
 
+from vlmchat.chat.choices import Choices, choices_of
 from vlmchat.chat.record import Record
-from vlmchat.chat.tree import Tree, prompt_messages, title_of
+from vlmchat.chat.tree import Removed, Tree, prompt_messages, title_of
 from vlmchat.conversation import Message, Part, Picture, Text, Video, system
 from vlmchat.engine.api import Engine, PromptSize, Request
 from vlmchat.engine.events import AnswerEvent
@@ -27,6 +29,8 @@ from vlmchat.store.model import Provenance, Turn
 
 Answer: TypeAlias = Generator[AnswerEvent, None, None]
 """The events of one answer; closing it stops the engine and keeps what came so far."""
+BEGINNING = ""
+"""In place of a turn's id: before the first turn."""
 
 
 class Session:
@@ -53,9 +57,8 @@ class Session:
         self.system: str | None = None
         self._store = store
         self._tree = Tree(store, chat_id)
-        made_with = [turn.provenance for turn in self.turns if turn.provenance is not None]
-        if made_with:
-            self.system = cast("str | None", made_with[-1].settings.get("system"))
+        self.since: str | None = None
+        self.choices = choices_of(self.turns) or self.choices
 
     sampling: Sampling
     """For the next answers; may be replaced between turns."""
@@ -63,6 +66,8 @@ class Session:
     """For the next answers; may be replaced between turns."""
     system: str | None
     """System prompt in place of the family's own; None keeps the family's."""
+    since: str | None
+    """The turn from which on the model is shown the chat; None shows all of it."""
 
     @property
     def chat_id(self) -> str | None:
@@ -70,9 +75,23 @@ class Session:
         return self._tree.chat_id
 
     @property
+    def choices(self) -> Choices:
+        """What the next answers are made with, as one value; the prompt form apart, which is the model's."""
+        return Choices(self.sampling, self.system, self.vision.max_tiles, self.since)
+
+    @choices.setter
+    def choices(self, choices: Choices) -> None:
+        self.sampling, self.system, self.since = choices.sampling, choices.system, choices.since
+        self.vision = replace(self.vision, max_tiles=choices.max_tiles)
+
+    @property
     def turns(self) -> tuple[Turn, ...]:
         """The branch in use, oldest first."""
         return self._tree.branch()
+
+    def versions(self, turn_id: str) -> tuple[Turn, ...]:
+        """The turns that stand in the place of ``turn_id``: answers to one question, edits of one question."""
+        return self._tree.versions(turn_id)
 
     def ask(self, parts: Sequence[Part], cancel: CancelEvent | None = None) -> Answer:
         """Append a user turn of ``parts`` (pictures before the text) and answer it.
@@ -83,17 +102,20 @@ class Session:
         question = self._add_question(self._tree.head, parts)
         yield from self._answer(question, cancel)
 
-    def regenerate(self, cancel: CancelEvent | None = None) -> Answer:
-        """Answer the last question again, as a new branch beside the present answer.
+    def regenerate(self, cancel: CancelEvent | None = None, turn_id: str | None = None) -> Answer:
+        """Answer a question again, as a new branch beside the present answer.
+
+        ``turn_id`` is the question or its answer, None the last question. An error before the first word
+        leaves the chat as it was.
 
         Raises:
-            UsageError: nothing was asked yet.
+            UsageError: nothing was asked yet, or ``turn_id`` is no turn of this chat.
         """
-        asked = [turn for turn in self.turns if turn.message.role == "user"]
-        if not asked:
-            raise UsageError("There is no question to answer again.")
-        self._tree.move_head(asked[-1].id)
-        yield from self._answer(asked[-1], cancel)
+        question = self._question_of(turn_id)
+        head = self._tree.head
+        self._tree.move_head(question.id)
+        with self._kept_on_error(head, question):
+            yield from self._answer(question, cancel)
 
     def resume(self, cancel: CancelEvent | None = None) -> Answer:
         """Continue a stopped answer where it ended; the turn grows, no new one is made.
@@ -112,14 +134,18 @@ class Session:
     def edit(self, turn_id: str, parts: Sequence[Part], cancel: CancelEvent | None = None) -> Answer:
         """Ask ``parts`` in place of user turn ``turn_id``, as a new branch from its parent.
 
+        An error before the first word leaves the branch in use as it was.
+
         Raises:
             UsageError: ``turn_id`` is no question of this chat.
         """
         old = self._tree.turn(turn_id)
         if old.message.role != "user":
             raise UsageError("Only a question can be edited.")
+        head = self._tree.head
         question = self._add_question(old.parent, parts)
-        yield from self._answer(question, cancel)
+        with self._kept_on_error(head, question):
+            yield from self._answer(question, cancel)
 
     def fork(self, turn_id: str) -> Session:
         """Return a new chat that begins with the branch up to and including ``turn_id``.
@@ -128,7 +154,7 @@ class Session:
             UsageError: ``turn_id`` is no turn of this chat.
         """
         other = Session(self.engine, self._store, self.model, self.revision)
-        other.sampling, other.vision, other.system = self.sampling, self.vision, self.system
+        other.vision, other.choices = self.vision, replace(self.choices, since=None)
         tree, parent = other._tree, None
         for turn in self._tree.branch(self._tree.turn(turn_id).id):
             tree.begin(self.model, title_of(turn.message))
@@ -143,10 +169,61 @@ class Session:
         """
         self._tree.move_head(self._tree.turn(turn_id).id)
 
-    def measure(self, parts: Sequence[Part]) -> PromptSize:
-        """What asking ``parts`` now would cost."""
-        asked = Message("user", tuple(parts))
-        return self.engine.measure(self._request((*prompt_messages(self.turns), asked)))
+    def switch(self, turn_id: str, step: int) -> None:
+        """Go to the version ``step`` after ``turn_id`` (round and round), and on to the end of its branch.
+
+        Raises:
+            UsageError: ``turn_id`` is no turn of this chat.
+        """
+        versions = self._tree.versions(turn_id)
+        at = [turn.id for turn in versions].index(turn_id)
+        self._tree.move_head(self._tree.leaf(versions[(at + step) % len(versions)].id).id)
+
+    def delete(self, turn_id: str) -> Removed:
+        """Take a turn and all that follows it out of the chat; :meth:`undelete` puts it back.
+
+        Raises:
+            UsageError: ``turn_id`` is no turn of this chat.
+        """
+        return self._tree.remove(turn_id)
+
+    def undelete(self, removed: Removed) -> None:
+        """Undo :meth:`delete`."""
+        self._tree.restore(removed)
+
+    def measure(
+        self, parts: Sequence[Part] = (), choices: Choices | None = None, after: str | None = None
+    ) -> PromptSize:
+        """What asking ``parts`` now would cost.
+
+        Args:
+            parts: the question; empty for what is to be answered already.
+            choices: in place of those in force.
+            after: the turn it would follow, :data:`BEGINNING` for none; None: the end of the branch in use.
+        """
+        turns = () if after == BEGINNING else self._tree.branch(after)
+        asked = (Message("user", tuple(parts)),) if parts else ()
+        chosen = choices or self.choices
+        return self.engine.measure(self._request((*self._shown(turns, chosen.since), *asked), chosen))
+
+    def _question_of(self, turn_id: str | None) -> Turn:
+        """Return the question ``turn_id`` or the one it answers; None: the last one."""
+        asked = [turn for turn in self._tree.branch(turn_id) if turn.message.role == "user"]
+        if not asked:
+            raise UsageError("There is no question to answer again.")
+        return asked[-1]
+
+    @contextmanager
+    def _kept_on_error(self, head: str | None, question: Turn) -> Iterator[None]:
+        """Go back to the branch before when an answer failed before its first word."""
+        try:
+            yield
+        except Exception:
+            if self._tree.head == question.id:
+                self._tree.move_head(head)
+                if any(turn.id == question.id for turn in self.turns):
+                    self._tree.update(question, None, question.status, None)
+            raise
 
     def _add_question(self, parent: str | None, parts: Sequence[Part]) -> Turn:
         message = Message("user", tuple(self._kept(part) for part in parts))
@@ -167,7 +244,7 @@ class Session:
 
         ``grows`` is the stopped answer that gets longer; without it a new turn follows ``last``.
         """
-        request = self._request(prompt_messages(self._tree.branch(last.id)))
+        request = self._request(self._shown(self._tree.branch(last.id), self.since), self.choices)
         events = self.engine.generate(request, cancel)
         try:
             with Record(self._tree, last, grows, self._made_by()) as record:
@@ -188,9 +265,14 @@ class Session:
             quantization=loaded.quantization if loaded else "",
             device=loaded.device if loaded else "",
             dtype=loaded.dtype if loaded else "",
-            settings={**asdict(self.sampling), **asdict(self.vision), "system": self.system},
+            settings={**asdict(self.sampling), **asdict(self.vision), "system": self.system, "since": self.since},
         )
 
-    def _request(self, messages: tuple[Message, ...]) -> Request:
-        lead = () if self.system is None else (system(self.system),)
-        return Request((*lead, *messages), self.sampling, self.vision)
+    def _shown(self, turns: Sequence[Turn], since: str | None) -> tuple[Message, ...]:
+        """Return what the model is shown of ``turns``: all of them, or those from ``since`` on."""
+        at = next((number for number, turn in enumerate(turns) if turn.id == since), 0)
+        return prompt_messages(turns[at:])
+
+    def _request(self, messages: tuple[Message, ...], choices: Choices) -> Request:
+        lead = () if choices.system is None else (system(choices.system),)
+        return Request((*lead, *messages), choices.sampling, replace(self.vision, max_tiles=choices.max_tiles))

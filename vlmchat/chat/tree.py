@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from vlmchat.conversation import Message, Part
 from vlmchat.errors import UsageError
@@ -14,6 +14,15 @@ from vlmchat.store.chats import ChatStore
 from vlmchat.store.model import Provenance, Turn, TurnStatus
 
 _TITLE_LENGTH = 60
+
+
+@dataclass(frozen=True, slots=True)
+class Removed:
+    """What :meth:`Tree.remove` took out, to be put back."""
+
+    turns: tuple[Turn, ...]
+    head: str | None
+    """Where the branch in use ended before."""
 
 
 class Tree:
@@ -78,15 +87,57 @@ class Tree:
         self._turns[turn.id] = changed
         return changed
 
-    def move_head(self, turn_id: str) -> None:
-        """Make the branch that ends with ``turn_id`` the one in use."""
+    def versions(self, turn_id: str) -> tuple[Turn, ...]:
+        """Return the turns that stand in the place of ``turn_id``, itself among them, oldest first."""
+        turn = self.turn(turn_id)
+        role = turn.message.role
+        return tuple(it for it in self._turns.values() if it.parent == turn.parent and it.message.role == role)
+
+    def leaf(self, turn_id: str) -> Turn:
+        """Return the end of the branch that was used last among those through ``turn_id``."""
+        turn = self.turn(turn_id)
+        while after := [it for it in self._turns.values() if it.parent == turn.id]:
+            turn = after[-1]
+        return turn
+
+    def remove(self, turn_id: str) -> Removed:
+        """Take ``turn_id`` and all that follows it out; another version of it, or what was before, is the head."""
+        others = [it for it in self.versions(turn_id) if it.id != turn_id]
+        gone = self._from(self.turn(turn_id))
+        head = self.leaf(others[-1].id).id if others else self.turn(turn_id).parent
+        removed = Removed(gone, self.head)
+        if self._store is not None and self.chat_id is not None:
+            self._store.delete_turns(self.chat_id, [turn.id for turn in gone], head)
+        for turn in gone:
+            del self._turns[turn.id]
+        self.head = head
+        return removed
+
+    def restore(self, removed: Removed) -> None:
+        """Undo :meth:`remove`."""
+        if self._store is not None and self.chat_id is not None:
+            self._store.restore_turns(self.chat_id, [turn.id for turn in removed.turns], removed.head)
+        together = {**self._turns, **{turn.id: turn for turn in removed.turns}}
+        self._turns = dict(sorted(together.items(), key=lambda item: item[1].created))
+        self.head = removed.head
+
+    def _from(self, first: Turn) -> tuple[Turn, ...]:
+        """Return ``first`` and every turn after it, on all branches."""
+        found = {first.id: first}
+        for turn in self._turns.values():
+            if turn.parent in found:
+                found[turn.id] = turn
+        return tuple(found.values())
+
+    def move_head(self, turn_id: str | None) -> None:
+        """Make the branch that ends with ``turn_id`` (None: an empty one) the one in use."""
         if self._store is not None and self.chat_id is not None:
             self._store.set_head(self.chat_id, turn_id)
         self.head = turn_id
 
 
 def prompt_messages(turns: Sequence[Turn]) -> tuple[Message, ...]:
-    """Return what the model is shown of a branch.
+    """Return what the model is shown of a branch, oldest first.
 
     Left out are questions that failed (a broken picture would fail every later turn too) and answers
     that were stopped before their first word; the question before such an answer is joined with the

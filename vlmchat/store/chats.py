@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import sqlite3
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from threading import RLock
@@ -24,7 +24,11 @@ from vlmchat.store.schema import connect, transaction, typed_errors
 
 _UNDO_S = 24 * 3600
 """How long a deleted chat can be restored before its rows and pictures go."""
-_ONE = "SELECT *, (SELECT count(*) FROM turns WHERE chat_id = chats.id) AS turns FROM chats WHERE id = ?"
+_ONE = """
+SELECT *, (SELECT count(*) FROM turns WHERE chat_id = chats.id AND deleted IS NULL) AS turns
+FROM chats WHERE id = ?
+"""
+_TURNS = "SELECT * FROM turns WHERE chat_id = ? AND deleted IS NULL ORDER BY seq"
 _PICTURES_OF = "SELECT DISTINCT digest FROM pictures JOIN turns ON turns.id = turn_id WHERE chat_id = ?"
 
 
@@ -73,7 +77,7 @@ class ChatStore:
             chat_id = _resolve(connection, reference)
             assert connection is not None
             row = connection.execute(_ONE, (chat_id,)).fetchone()
-            turns = connection.execute("SELECT * FROM turns WHERE chat_id = ? ORDER BY seq", (chat_id,))
+            turns = connection.execute(_TURNS, (chat_id,))
             return Chat(_summary(row), tuple(self._turn(turn) for turn in turns), row["head"])
 
     def create_chat(self, model: str, title: str = "") -> ChatSummary:
@@ -149,6 +153,25 @@ class ChatStore:
         with self._write() as connection:
             connection.execute("UPDATE chats SET head = ? WHERE id = ?", (turn_id, chat_id))
 
+    def delete_turns(self, chat_id: str, turn_ids: Sequence[str], head: str | None) -> None:
+        """Hide turns with all that follow them and make ``head`` the end of the branch in use.
+
+        :meth:`restore_turns` brings them back for a day, then they are erased.
+        """
+        self._mark_turns(chat_id, turn_ids, time.time(), head)
+
+    def restore_turns(self, chat_id: str, turn_ids: Sequence[str], head: str | None) -> None:
+        """Undo :meth:`delete_turns`."""
+        self._mark_turns(chat_id, turn_ids, None, head)
+
+    def _mark_turns(self, chat_id: str, turn_ids: Sequence[str], deleted: float | None, head: str | None) -> None:
+        with self._write() as connection:
+            connection.executemany(
+                "UPDATE turns SET deleted = ? WHERE id = ? AND chat_id = ?",
+                [(deleted, turn_id, chat_id) for turn_id in turn_ids],
+            )
+            connection.execute("UPDATE chats SET head = ? WHERE id = ?", (head, chat_id))
+
     def rename(self, chat_id: str, title: str) -> None:
         """Give a chat another title; its place in the list stays."""
         with self._write() as connection:
@@ -206,7 +229,11 @@ class ChatStore:
     def _forget_deleted(self, connection: sqlite3.Connection) -> None:
         with transaction(connection):
             oldest = time.time() - _UNDO_S
-            if connection.execute("DELETE FROM chats WHERE deleted < ?", (oldest,)).rowcount:
+            gone = [
+                connection.execute(f"DELETE FROM {table} WHERE deleted < ?", (oldest,)).rowcount
+                for table in ("chats", "turns")
+            ]
+            if any(gone):
                 blobs.sweep(self.pictures, _digests(connection))
 
     def _turn(self, row: sqlite3.Row) -> Turn:

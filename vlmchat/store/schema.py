@@ -74,7 +74,10 @@ CREATE TRIGGER turns_removed AFTER DELETE ON turns BEGIN
     INSERT INTO turns_fts (turns_fts, rowid, text) VALUES ('delete', old.seq, old.text);
 END;
 """
-MIGRATIONS: tuple[str, ...] = (_FIRST,)
+_SECOND = """
+ALTER TABLE turns ADD COLUMN deleted REAL;
+"""
+MIGRATIONS: tuple[str, ...] = (_FIRST, _SECOND)
 """Migration ``n`` is the n-th entry, counted from 1. Trigrams are what finds Chinese: it has no blanks."""
 
 

@@ -16,16 +16,17 @@ _AROUND = 40
 """Characters of a snippet on either side of the first match."""
 _LIST = """
 SELECT id, title, model, created, updated, archived,
-       (SELECT count(*) FROM turns WHERE turns.chat_id = chats.id) AS turns
+       (SELECT count(*) FROM turns WHERE turns.chat_id = chats.id AND deleted IS NULL) AS turns
 FROM chats WHERE deleted IS NULL AND archived = ?{words}
 ORDER BY updated DESC, seq DESC LIMIT ? OFFSET ?
 """
 _INDEXED = """
 AND (seq IN (SELECT rowid FROM titles_fts WHERE titles_fts MATCH ?)
-     OR id IN (SELECT chat_id FROM turns WHERE seq IN (SELECT rowid FROM turns_fts WHERE turns_fts MATCH ?)))
+     OR id IN (SELECT chat_id FROM turns
+               WHERE deleted IS NULL AND seq IN (SELECT rowid FROM turns_fts WHERE turns_fts MATCH ?)))
 """
 _SCANNED = """
-AND (title LIKE ? ESCAPE '\\' OR id IN (SELECT chat_id FROM turns WHERE text LIKE ? ESCAPE '\\'))
+AND (title LIKE ? ESCAPE '\\' OR id IN (SELECT chat_id FROM turns WHERE deleted IS NULL AND text LIKE ? ESCAPE '\\'))
 """
 
 
@@ -52,7 +53,8 @@ def snippet(connection: sqlite3.Connection, chat_id: str, words: Sequence[str]) 
     """
     for word in words:
         row = connection.execute(
-            "SELECT text FROM turns WHERE chat_id = ? AND text LIKE ? ESCAPE '\\' ORDER BY seq DESC LIMIT 1",
+            "SELECT text FROM turns WHERE chat_id = ? AND deleted IS NULL AND text LIKE ? ESCAPE '\\' "
+            "ORDER BY seq DESC LIMIT 1",
             (chat_id, _pattern(word)),
         ).fetchone()
         if row is not None:
