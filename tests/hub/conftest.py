@@ -1,0 +1,26 @@
+"""A pair of loopback hubs for the tests of this room, and an environment that leads to them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.hub.loopback import Hubs
+
+
+@pytest.fixture
+def hubs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hubs]:
+    """Both hubs, running and empty; this process and its children use them."""
+    from huggingface_hub import constants
+
+    with Hubs(tmp_path / "on-the-hubs") as pair:
+        for name, value in pair.environment.items():
+            monkeypatch.setenv(name, value)
+        monkeypatch.setenv("MODELSCOPE_HOME", str(tmp_path / "modelscope-home"))
+        # The client reads its environment once, on import, and any test may have imported it.
+        monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+        monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", True)
+        monkeypatch.setattr(constants, "HF_HUB_DISABLE_PROGRESS_BARS", True)
+        yield pair
