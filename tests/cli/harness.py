@@ -76,10 +76,16 @@ def started(script: Mapping[str, Any], *arguments: str, **streams: Any) -> Itera
         running.kill() if running.poll() is None else None
 
 
-def on_terminal(script: Mapping[str, Any] | None, *arguments: str) -> tuple[int, str]:
-    """Run one command line with a terminal for all three streams; return its status and all it wrote."""
+def on_terminal(script: Mapping[str, Any] | None, *arguments: str, kind: str = "dumb") -> tuple[int, str]:
+    """Run one command line with a terminal for all three streams; return its status and all it wrote.
+
+    ``kind`` is the terminal's name; a ``dumb`` one cannot be drawn on.
+    """
     ours, theirs = pty.openpty()
-    running = subprocess.Popen(command(script, *arguments), stdin=theirs, stdout=theirs, stderr=theirs, close_fds=True)
+    environment = {**os.environ, "TERM": kind, "COLUMNS": "60", "LINES": "12"}
+    running = subprocess.Popen(
+        command(script, *arguments), stdin=theirs, stdout=theirs, stderr=theirs, close_fds=True, env=environment
+    )
     os.close(theirs)
     written = bytearray()
     while True:

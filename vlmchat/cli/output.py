@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import re
 import sys
 import traceback
@@ -15,6 +16,7 @@ import unicodedata
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Protocol
 
 from vlmchat.plaintext import one_line, printable
 
@@ -75,6 +77,16 @@ class Talk:
         sys.stderr.flush()
 
 
+class Writer(Protocol):
+    """Takes an answer piece by piece."""
+
+    def add(self, text: str) -> None:
+        """Take in the next piece."""
+
+    def end(self) -> None:
+        """Write what is left."""
+
+
 class AnswerWriter:
     """Writes an answer to stdout as it comes, and in the end exactly what it is in one piece.
 
@@ -99,6 +111,16 @@ class AnswerWriter:
         """Finish the line."""
         if self._began:
             write("\n")
+
+
+def answer_writer(raw: bool) -> Writer:
+    """Return what writes an answer to stdout: as Markdown on a terminal that can draw, else as it is."""
+    if raw or sys.stdout is None or not _is_terminal(sys.stdout) or os.environ.get("TERM", "dumb") == "dumb":
+        return AnswerWriter()
+    # Late: rich costs 100 CPU-milliseconds.
+    from vlmchat.cli.rendered import RenderedAnswer
+
+    return RenderedAnswer()
 
 
 def prepare_streams() -> None:

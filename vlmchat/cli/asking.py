@@ -1,0 +1,116 @@
+"""What ``vlmchat ask`` does: read the question, load, answer, keep."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack, closing
+from dataclasses import dataclass, replace
+
+from vlmchat.chat import opening
+from vlmchat.chat.session import Session
+from vlmchat.cli.answering import Opened, answer_object, opened
+from vlmchat.cli.interrupt import interruptible
+from vlmchat.cli.output import Talk, answer_writer, write_json
+from vlmchat.cli.progress import progress_text
+from vlmchat.cli.question import read_parts
+from vlmchat.conversation import Part
+from vlmchat.engine.events import Delta, Finished
+from vlmchat.errors import ExitCode, InputError, UsageError
+from vlmchat.settings import Settings
+from vlmchat.store.chats import ChatStore
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What was typed beside the shared options."""
+
+    prompt: str | None
+    images: tuple[str, ...]
+    video: str | None
+    go_on: bool
+    chat: str | None
+    no_save: bool
+    no_stream: bool
+    raw: bool
+    as_json: bool
+
+
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """Where an answer is kept."""
+
+    store: ChatStore | None
+    chat_id: str | None = None
+    model: str | None = None
+    """The continued chat's own model."""
+
+
+def ask(settings: Settings, talk: Talk, options: Asked) -> ExitCode:
+    """Answer one question.
+
+    Raises:
+        VlmchatError: of every kind; the exit code is the error's.
+    """
+    place = _place(options)
+    parts = read_parts(options.prompt, options.images, options.video, settings, talk)
+    model = settings.model
+    if place.model is not None and not settings.source("model").startswith("--"):
+        model = place.model
+    target = opening.find(model, settings.hub)
+    with opened(settings, target, talk) as model_here:
+        session = Session(model_here.engine, place.store, target.name, target.revision, place.chat_id)
+        session.sampling, session.vision = settings.sampling, target.vision(settings.vision)
+        session.system = settings.system or session.system
+        finished = _answer(session, parts, talk, options)
+        if options.as_json:
+            write_json(_object(session, model_here, settings, finished))
+    if finished.reason == "length":
+        talk.note(f"The answer was cut at --max-new-tokens {settings.sampling.max_new_tokens}.")
+    return ExitCode.INTERRUPTED if finished.reason == "interrupted" else ExitCode.OK
+
+
+def _place(options: Asked) -> _Place:
+    """Find the chat that is continued, if any, before anything is loaded."""
+    go_on, chat, no_save = options.go_on, options.chat, options.no_save
+    if go_on and chat is not None:
+        raise UsageError("--continue and --chat both name a chat.", "Give one of them.")
+    if no_save and (go_on or chat is not None):
+        raise UsageError("--no-save cannot go on with a saved chat.", "Leave one of the two out.")
+    if no_save:
+        return _Place(None)
+    store = ChatStore()
+    if chat is not None:
+        found = store.chat(chat).summary
+        return _Place(store, found.id, found.model)
+    if not go_on:
+        return _Place(store)
+    latest = store.latest()
+    if latest is None:
+        raise InputError("There is no chat to go on with yet.", "Ask without --continue first.")
+    return _Place(store, latest.id, latest.model)
+
+
+def _answer(session: Session, parts: list[Part], talk: Talk, options: Asked) -> Finished:
+    """Ask and return the end of the answer, having written it as it came unless the options say otherwise."""
+    finished: Finished | None = None
+    with ExitStack() as stack:
+        cancel = stack.enter_context(interruptible())
+        writer = None
+        if not options.as_json:
+            writer = answer_writer(options.raw)
+            stack.callback(writer.end)
+        for event in stack.enter_context(closing(session.ask(parts, cancel))):
+            talk.status(progress_text(event))
+            if isinstance(event, Finished):
+                finished = event
+            elif isinstance(event, Delta) and writer is not None and not options.no_stream:
+                writer.add(event.text)
+        assert finished is not None, "an engine ends every answer with Finished"
+        if writer is not None and options.no_stream:
+            writer.add(finished.text)
+    return finished
+
+
+def _object(session: Session, model_here: Opened, settings: Settings, finished: Finished) -> dict[str, object]:
+    """Return the answer as JSON has it; its id is the stored turn's."""
+    used = replace(settings, system=session.system)
+    return answer_object(session.turns[-1].id, model_here, used, finished, session.chat_id)
