@@ -6,7 +6,8 @@ import torch
 from transformers import DynamicCache
 
 from vlmchat.conversation import Picture
-from vlmchat.engine.kv import BLOCK, SequenceCache, mark_of_token, marks_of
+from vlmchat.engine.grain import KV_BLOCK as BLOCK
+from vlmchat.engine.kv import SequenceCache, mark_of_token, marks_of
 from vlmchat.families.family import PictureInput, Prompt, Slot
 
 

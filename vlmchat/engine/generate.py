@@ -18,17 +18,14 @@ from vlmchat.conversation import Message
 from vlmchat.engine.api import PromptSize, Request
 from vlmchat.engine.detokenize import AnswerText
 from vlmchat.engine.events import AnswerEvent, Delta, Encoding, Finished, FinishReason, Prefill, Timing, Usage
+from vlmchat.engine.grain import PREFILL_CHUNK as PREFILL_CHUNK
+from vlmchat.engine.grain import TILE_BATCH
 from vlmchat.engine.kv import SequenceCache, mark_of_token, marks_of
 from vlmchat.engine.loader import Model
 from vlmchat.engine.sampling import Sampler
 from vlmchat.engine.vision_cache import VisionCache
 from vlmchat.errors import ContextOverflow, InputError
 from vlmchat.families.family import PictureInput, Position, Prompt, Span, following
-
-PREFILL_CHUNK = {"cpu": 256, "cuda": 1024, "mps": 512}
-"""Prompt tokens per forward pass, by device: how often progress is told and a stop is seen."""
-TILE_BATCH = {"cpu": 1, "cuda": 8, "mps": 2}
-"""Tiles per pass of the vision tower, by device."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,11 +14,8 @@ import torch
 from torch import Tensor
 from transformers.cache_utils import Cache, CacheLayerMixin
 
+from vlmchat.engine.grain import KV_BLOCK as BLOCK
 from vlmchat.families.family import Position, Prompt
-
-BLOCK = 256
-"""Tokens by which the buffers grow: at 8,000 tokens one growth per 256 steps copies less than 1 %
-of what those steps read."""
 
 
 class InPlaceLayer(CacheLayerMixin):

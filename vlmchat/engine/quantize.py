@@ -16,16 +16,11 @@ from abc import ABC, abstractmethod
 import torch
 from torch import Tensor, nn
 
+from vlmchat.engine.grain import INT4_GROUP, INT4_OUTPUTS
 from vlmchat.errors import UsageError
 from vlmchat.families.family import Network
 from vlmchat.families.packed.base import replace_linears
 from vlmchat.options import Quantization
-
-GROUP = 32
-"""Input features that share a scale in 4 bits: the finest grain the kernel takes, 5 bits a weight in all
-against 4.25 at 128. It is the more exact choice: 7.5 % of the weights' norm is lost on Gaussian weights."""
-_OUTPUT_BLOCK = 16
-"""The 4-bit kernel packs output features in blocks of this many."""
 
 
 class QuantizedLinear(nn.Module, ABC):
@@ -63,14 +58,14 @@ class Int8Linear(QuantizedLinear):
 
 
 class Int4Linear(QuantizedLinear):
-    """Weights in groups of :data:`GROUP` input features, 16 levels between their least and greatest."""
+    """Weights in groups of ``INT4_GROUP`` input features, 16 levels between their least and greatest."""
 
     packed: Tensor
     scales_and_zeros: Tensor
 
     def take(self, weight: Tensor) -> None:
         """Pack into the layout of torch's CPU kernel: value = (level - 8) * scale + zero."""
-        groups = weight.float().view(self.out_features, -1, GROUP)
+        groups = weight.float().view(self.out_features, -1, INT4_GROUP)
         low, high = groups.amin(dim=-1, keepdim=True), groups.amax(dim=-1, keepdim=True)
         scales = ((high - low) / 15).clamp(min=torch.finfo(torch.float32).tiny)
         levels = ((groups - low) / scales).round().to(torch.int32).view(self.out_features, -1)
@@ -82,7 +77,9 @@ class Int4Linear(QuantizedLinear):
     def forward(self, inputs: Tensor) -> Tensor:
         """Multiply [.., in] from the packed weights."""
         flat = inputs.reshape(-1, self.in_features)
-        outputs: Tensor = torch.ops.aten._weight_int4pack_mm_for_cpu(flat, self.packed, GROUP, self.scales_and_zeros)
+        outputs: Tensor = torch.ops.aten._weight_int4pack_mm_for_cpu(
+            flat, self.packed, INT4_GROUP, self.scales_and_zeros
+        )
         outputs = outputs.view(*inputs.shape[:-1], self.out_features)
         return outputs if self.bias is None else outputs + self.bias
 
@@ -148,4 +145,4 @@ def prepare(network: Network, quantization: Quantization, device: torch.device) 
 
 def _fits(layer: nn.Linear, device: torch.device) -> bool:
     """Say whether the CPU kernels take a layer of this shape; every layer of the catalog's models does."""
-    return device.type == "cuda" or (layer.in_features % GROUP == 0 and layer.out_features % _OUTPUT_BLOCK == 0)
+    return device.type == "cuda" or (layer.in_features % INT4_GROUP == 0 and layer.out_features % INT4_OUTPUTS == 0)

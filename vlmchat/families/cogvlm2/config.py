@@ -14,6 +14,7 @@ import torch
 from transformers.activations import ACT2FN
 
 from vlmchat.errors import CheckpointError
+from vlmchat.families.cogvlm2.sizes import KV_HEADS
 from vlmchat.families.configs import DTYPES, lookup, reading, require, unusable
 from vlmchat.families.family import Config
 from vlmchat.options import Template
@@ -22,8 +23,6 @@ IMAGE, VIDEO = "CogVLMForCausalLM", "CogVLMVideoForCausalLM"
 ARCHITECTURES = (IMAGE, VIDEO)
 _V1_VOCABULARY, _V1_SIDE = 32000, 490
 """CogVLM v1 sits on Vicuna and reads pictures of 490 x 490 pixels; no CogVLM2 does either."""
-_KV_HEADS = 8
-"""``num_multi_query_heads`` where config.json has none (the class default; both image repositories)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +103,7 @@ def _translate(config: Config, video: bool) -> CogVLM2Config:
         intermediate=config["intermediate_size"],
         layers=config["num_hidden_layers"],
         heads=config["num_attention_heads"],
-        kv_heads=config.get("num_multi_query_heads", _KV_HEADS),
+        kv_heads=config.get("num_multi_query_heads", KV_HEADS),
         vocabulary=config["vocab_size"],
         activation=_activation(config["hidden_act"]),
         norm_eps=config["rms_norm_eps"],

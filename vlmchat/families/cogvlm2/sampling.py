@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
-from vlmchat.media.video import Choice, Clip
 from vlmchat.options import Template
+
+if TYPE_CHECKING:
+    from vlmchat.media.video import Choice, Clip
 
 MAX_FRAMES = 24
 """Frames the model was trained on."""

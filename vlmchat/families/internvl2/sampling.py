@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
-from vlmchat.media.video import Clip
+if TYPE_CHECKING:
+    from vlmchat.media.video import Clip
+
 
 FRAMES = 8
 """Of a video, whatever its length (the model card's example)."""

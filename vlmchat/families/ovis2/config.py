@@ -16,6 +16,7 @@ from transformers import Ovis2VisionConfig, Qwen2Config
 
 from vlmchat.families.configs import DTYPES, lookup, reading, require, unusable
 from vlmchat.families.family import Config
+from vlmchat.families.ovis2.limits import INDICATORS
 from vlmchat.families.ovis2.processing import Tiles
 from vlmchat.families.packed.gptq import GptqFormat, read_format
 
@@ -24,8 +25,6 @@ _QWEN2_KEYS = (
     "num_key_value_heads", "hidden_act", "max_position_embeddings", "rms_norm_eps",
 )  # fmt: skip
 """What decides Qwen2's numbers, beside ``rope_theta``; the rest of the dump is generation defaults."""
-INDICATORS = 5
-"""Rows at the end of the visual embedding table that mark the structure of a picture."""
 
 
 @dataclass(frozen=True, slots=True)

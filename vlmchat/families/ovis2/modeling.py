@@ -14,7 +14,8 @@ from torch.nn import functional
 from transformers import Ovis2ForConditionalGeneration
 
 from vlmchat.families.native import NativeNetwork
-from vlmchat.families.ovis2.config import INDICATORS, Ovis2Config
+from vlmchat.families.ovis2.config import Ovis2Config
+from vlmchat.families.ovis2.limits import INDICATORS
 from vlmchat.families.ovis2.prompt import FIRST_INDICATOR
 from vlmchat.families.packed.base import replace_linears
 from vlmchat.families.packed.gptq import GptqFormat, GptqLinear
@@ -59,7 +60,7 @@ class Ovis2Network(NativeNetwork):
         return functional.pad(words, (0, INDICATORS))
 
     def embed(self, ids: Tensor) -> Tensor:
-        """Return embeddings [1, length, hidden] of ``ids`` [1, length], indicators from the visual table.
+        """Return embeddings [rows, length, hidden] of ``ids`` [rows, length], indicators from the visual table.
 
         Both tables are read for every position: to look which one is needed would make a GPU wait.
         """

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
-from vlmchat.media.video import Clip
+if TYPE_CHECKING:
+    from vlmchat.media.video import Clip
+
 
 MAX_FRAMES = 12
 """Frames of a video in the model card's example."""

@@ -14,14 +14,10 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from vlmchat.families.packed.base import PackedLinear
+from vlmchat.families.packed.layout import BLOCK, CODES, STATE_BYTES
 
-BLOCK = 64
-"""Weights per scale (``blocksize``): the default of bitsandbytes, and what the repositories hold."""
-_CODES = 16
 _VECTOR = 16
 """Floats in an AVX-512 register."""
-STATE_BYTES = 512
-"""Room for a layer's ``quant_state`` JSON; the real ones have about 80 bytes."""
 
 
 class Bnb4Linear(PackedLinear):
@@ -32,7 +28,7 @@ class Bnb4Linear(PackedLinear):
         buffers: dict[str, tuple[tuple[int, ...], torch.dtype]] = {
             "weight": ((-(-count // 2), 1), torch.uint8),
             "absmax": ((-(-count // BLOCK),), torch.float32),
-            "quant_map": ((_CODES,), torch.float32),
+            "quant_map": ((CODES,), torch.float32),
             "quant_state": ((STATE_BYTES,), torch.uint8),
         }
         super().__init__(in_features, out_features, buffers, bias)
