@@ -23,6 +23,7 @@ from vlmchat.plaintext import is_whole
 
 Hub: TypeAlias = Literal["auto", "huggingface", "modelscope"]
 Language: TypeAlias = Literal["auto", "en", "zh"]
+Previews: TypeAlias = Literal["auto", "kitty", "sixel", "half-block", "off"]
 Kind: TypeAlias = Literal["text", "flag", "whole", "number", "device"]
 Part: TypeAlias = Literal["", "load", "vision", "sampling"]
 
@@ -78,6 +79,7 @@ KEYS: tuple[Key, ...] = (
     Key("quiet", "flag", "No progress, no notices.", short="-q"),
     Key("verbose", "flag", "Tracebacks and details with errors.", short="-v"),
     Key("theme", "text", "Theme of the app.", command_line=False),
+    Key("previews", "text", "How the app draws pictures.", get_args(Previews), command_line=False),
     Key("language", "text", "Language of the app.", get_args(Language), command_line=False),
 )
 """Every key there is, in the order of ``--help``."""
@@ -122,6 +124,8 @@ class Settings:
     verbose: bool = False
     theme: str | None = None
     """Name of a theme; None is the app's default."""
+    previews: Previews = "auto"
+    """How the app draws pictures; ``auto`` goes by the terminal, ``off`` names them only."""
     language: Language = "auto"
     """Of the app's own words; ``auto`` follows the locale."""
     sources: Mapping[str, str] = field(default_factory=dict)
