@@ -68,10 +68,10 @@ def _adapter(vision: Mapping[str, Any], shape: Attention) -> tuple[Linear, ...]:
 
 def _rest(vision: Mapping[str, Any], hidden: int) -> int:
     """Count patches, positions, class token, the convolution that shrinks the grid, a norm, and two marks."""
-    width = vision["hidden_size"]
-    patches = width * (vision["in_channels"] * vision["patch_size"] ** 2 + 1)
+    width: int = vision["hidden_size"]
+    patches = width * (int(vision["in_channels"] * vision["patch_size"] ** 2) + 1)
     shrink = width * (4 * width + 1)
-    return patches + (vision["num_positions"] + 1) * width + shrink + 2 * hidden + 2 * hidden
+    return patches + (int(vision["num_positions"]) + 1) * width + shrink + 2 * hidden + 2 * hidden
 
 
 def _pictures(vision: Mapping[str, Any], video: bool) -> Pictures:

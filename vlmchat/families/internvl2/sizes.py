@@ -83,10 +83,10 @@ def _plain_mlp(width: int, inner: int) -> tuple[Linear, Linear]:
 
 def _rest(vision: Mapping[str, Any], hidden: int, merge: int) -> int:
     """Count patches, positions, class token, and the projector over ``merge`` x ``merge`` patches."""
-    width, patch = vision["hidden_size"], vision["patch_size"]
+    width, patch = int(vision["hidden_size"]), int(vision["patch_size"])
     joined = width * merge**2
-    embedding = width * (vision.get("num_channels", 3) * patch**2 + 1) + width
-    positions = ((vision["image_size"] // patch) ** 2 + 1) * width
+    embedding = width * (int(vision.get("num_channels", 3)) * patch**2 + 1) + width
+    positions = ((int(vision["image_size"]) // patch) ** 2 + 1) * width
     return embedding + positions + 2 * joined + (joined + 1) * hidden + (hidden + 1) * hidden
 
 

@@ -63,12 +63,13 @@ def _tower(backbone: Mapping[str, Any]) -> Part:
 def _rest(visual: Mapping[str, Any], hidden: int) -> int:
     """Count the patches' embedding, the head over the visual words, and the words' embeddings."""
     backbone = visual["backbone_config"]
-    width, patch = backbone["hidden_size"], backbone["patch_size"]
-    embedding = width * (backbone.get("num_channels", 3) * patch**2 + 1) + width
-    positions = (backbone["image_size"] // patch) ** 2 * width
-    words = visual["vocab_size"] - INDICATORS
-    head = words * (visual["hidden_stride"] ** 2 * width + 2)
-    return embedding + positions + head + visual["vocab_size"] * hidden
+    width, patch = int(backbone["hidden_size"]), int(backbone["patch_size"])
+    embedding = width * (int(backbone.get("num_channels", 3)) * patch**2 + 1) + width
+    positions = (int(backbone["image_size"]) // patch) ** 2 * width
+    vocabulary, stride = int(visual["vocab_size"]), int(visual["hidden_stride"])
+    words = vocabulary - INDICATORS
+    head = words * (stride**2 * width + 2)
+    return embedding + positions + head + vocabulary * hidden
 
 
 def _pictures(visual: Mapping[str, Any]) -> Pictures:
