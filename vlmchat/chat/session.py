@@ -89,6 +89,18 @@ class Session:
         """The branch in use, oldest first."""
         return self._tree.branch()
 
+    def branch(self, turn_id: str) -> tuple[Turn, ...]:
+        """The turns that lead to ``turn_id``, oldest first, itself the last."""
+        return self._tree.branch(turn_id)
+
+    def parent(self, turn_id: str) -> str:
+        """The id of the turn that ``turn_id`` follows, or :data:`BEGINNING`."""
+        return self._tree.turn(turn_id).parent or BEGINNING
+
+    def placed(self, head: str | None = None) -> list[tuple[Turn, int, int]]:
+        """The branch that ends with ``head`` (None: the one in use), each turn with its place among its versions."""
+        return self._tree.placed(head)
+
     def versions(self, turn_id: str) -> tuple[Turn, ...]:
         """The turns that stand in the place of ``turn_id``: answers to one question, edits of one question."""
         return self._tree.versions(turn_id)
@@ -194,7 +206,11 @@ class Session:
     def measure(
         self, parts: Sequence[Part] = (), choices: Choices | None = None, after: str | None = None
     ) -> PromptSize:
-        """What asking ``parts`` now would cost.
+        """What asking ``parts`` now would cost; the arguments are those of :meth:`request`."""
+        return self.engine.measure(self.request(parts, choices, after))
+
+    def request(self, parts: Sequence[Part] = (), choices: Choices | None = None, after: str | None = None) -> Request:
+        """What asking ``parts`` now would send to the engine; nothing is kept.
 
         Args:
             parts: the question; empty for what is to be answered already.
@@ -204,7 +220,7 @@ class Session:
         turns = () if after == BEGINNING else self._tree.branch(after)
         asked = (Message("user", tuple(parts)),) if parts else ()
         chosen = choices or self.choices
-        return self.engine.measure(self._request((*self._shown(turns, chosen.since), *asked), chosen))
+        return self._request((*self._shown(turns, chosen.since), *asked), chosen)
 
     def _question_of(self, turn_id: str | None) -> Turn:
         """Return the question ``turn_id`` or the one it answers; None: the last one."""

@@ -28,6 +28,7 @@ _IMAGE_HELP = "A picture; - is stdin, photo.png[x,y,w,h] a part of it. Repeatabl
 @click.option("--no-save", is_flag=True, help="Keep nothing of it.")
 @click.option("--no-stream", is_flag=True, help="Write the answer when it is whole.")
 @click.option("--raw", is_flag=True, help="On a terminal: the text as it comes, Markdown not drawn.")
+@click.option("--dry-run", is_flag=True, help="Show the prompt as the model would see it; load and ask nothing.")
 @click.option("--json", "as_json", is_flag=True, help="Write one JSON object.")
 @shared()
 def command(settings: Settings, talk: Talk, prompt: str | None, **given: Any) -> ExitCode:

@@ -6,13 +6,16 @@ from contextlib import ExitStack, closing
 from dataclasses import dataclass, replace
 
 from vlmchat.chat import opening
+from vlmchat.chat.opening import Target
 from vlmchat.chat.session import Session
 from vlmchat.cli.answering import Opened, answer_object, opened
+from vlmchat.cli.dryrun import show_preview
 from vlmchat.cli.interrupt import interruptible
 from vlmchat.cli.output import Talk, answer_writer, write_json
 from vlmchat.cli.progress import progress_text
 from vlmchat.cli.question import read_parts
 from vlmchat.conversation import Part
+from vlmchat.engine.api import Engine
 from vlmchat.engine.events import Delta, Finished
 from vlmchat.errors import ExitCode, InputError, UsageError
 from vlmchat.settings import Settings
@@ -31,6 +34,7 @@ class Asked:
     no_save: bool
     no_stream: bool
     raw: bool
+    dry_run: bool
     as_json: bool
 
 
@@ -56,16 +60,26 @@ def ask(settings: Settings, talk: Talk, options: Asked) -> ExitCode:
     if place.model is not None and not settings.source("model").startswith("--"):
         model = place.model
     target = opening.find(model, settings.hub)
+    if options.dry_run:
+        session = _session(opening.create_engine(), place, target, settings)
+        used = replace(settings, system=session.system)
+        return show_preview(target, session.request(parts), used, talk, options.as_json)
     with opened(settings, target, talk) as model_here:
-        session = Session(model_here.engine, place.store, target.name, target.revision, place.chat_id)
-        session.sampling, session.vision = settings.sampling, target.vision(settings.vision)
-        session.system = settings.system or session.system
+        session = _session(model_here.engine, place, target, settings)
         finished = _answer(session, parts, talk, options)
         if options.as_json:
             write_json(_object(session, model_here, settings, finished))
     if finished.reason == "length":
         talk.note(f"The answer was cut at --max-new-tokens {settings.sampling.max_new_tokens}.")
     return ExitCode.INTERRUPTED if finished.reason == "interrupted" else ExitCode.OK
+
+
+def _session(engine: Engine, place: _Place, target: Target, settings: Settings) -> Session:
+    """Open the chat, with the choices of this call; the system prompt of a continued one goes on."""
+    session = Session(engine, place.store, target.name, target.revision, place.chat_id)
+    session.sampling, session.vision = settings.sampling, target.vision(settings.vision)
+    session.system = settings.system or session.system
+    return session
 
 
 def _place(options: Asked) -> _Place:
