@@ -149,8 +149,13 @@ def write_line(text: str) -> None:
 
 def write_json(value: object, indent: int | None = None) -> None:
     """Write ``value`` as JSON, letters as they are, on one line unless ``indent`` is given."""
+    write(json_line(value, indent))
+
+
+def json_line(value: object, indent: int | None = None) -> str:
+    """Return ``value`` as JSON with an end of line, letters as they are, nothing in it that a terminal would obey."""
     text = json.dumps(value, ensure_ascii=False, indent=indent)
-    write_line(_OBEYED.sub(lambda hit: f"\\u{ord(hit.group()):04x}", text))
+    return _OBEYED.sub(lambda hit: f"\\u{ord(hit.group()):04x}", text) + "\n"
 
 
 def write_table(

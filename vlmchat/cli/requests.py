@@ -5,6 +5,7 @@ A line is a JSON object or the plain path of a picture. Nothing here prints or r
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -39,18 +40,21 @@ class Line:
     raw: bytes = field(repr=False)
     whole: bool = True
     """False: it was longer than :data:`LONGEST_LINE`, and the rest was skipped."""
+    end: int = 0
+    """Bytes of input up to its end."""
 
 
 def read_lines(stream: BinaryIO) -> Iterator[Line]:
     """Yield the lines of ``stream`` as they come, one in memory at a time, blank ones left out."""
-    number = 0
+    number = end = 0
     while raw := stream.readline(LONGEST_LINE):
         number += 1
+        end += len(raw)
         whole = len(raw) < LONGEST_LINE or raw.endswith(b"\n")
         if not whole:
-            _skip_line(stream)
+            end += _skip_line(stream)
         if raw.strip():
-            yield Line(number, raw, whole)
+            yield Line(number, raw, whole, end)
 
 
 def decode(line: Line) -> Mapping[str, object]:
@@ -85,6 +89,15 @@ def identify(fields: Mapping[str, object]) -> object:
     if isinstance(given, float) and not isfinite(given):
         return None
     return given if isinstance(given, str | int | float) else None
+
+
+def key_of(line: Line, fields: Mapping[str, object]) -> str:
+    """Return what ``--resume`` knows a line by: its id, else a hash of what it says."""
+    given = identify(fields)
+    if given is not None:
+        return "id:" + json.dumps(given)
+    said = json.dumps(fields, sort_keys=True).encode() if fields else line.raw.strip()
+    return "sha256:" + hashlib.sha256(said).hexdigest()
 
 
 def build(line: Line, fields: Mapping[str, object], prompt: str | None, base: Settings) -> tuple[Request, Settings]:
@@ -182,9 +195,14 @@ def _part(line: Line, part: object, read: _Read) -> Part:
     )
 
 
-def _skip_line(stream: BinaryIO) -> None:
-    while (rest := stream.readline(1024**2)) and not rest.endswith(b"\n"):
-        pass
+def _skip_line(stream: BinaryIO) -> int:
+    """Read on to the end of the line; return how many bytes that were."""
+    skipped = 0
+    while rest := stream.readline(1024**2):
+        skipped += len(rest)
+        if rest.endswith(b"\n"):
+            break
+    return skipped
 
 
 def _no_constant(word: str) -> NoReturn:
