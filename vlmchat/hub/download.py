@@ -17,62 +17,30 @@ Environment, read on each call: ``HF_ENDPOINT``, ``HF_TOKEN``, ``HF_HOME``, ``HF
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from queue import Empty
 from threading import Event as CancelEvent
 
-from vlmchat.hub.events import DownloadEvent
-from vlmchat.hub.plan import DownloadPlan, Wanted
-from vlmchat.settings import Hub
+from filelock import FileLock, Timeout
 
+from vlmchat.errors import DiskFull
+from vlmchat.hub.crew import Crew
+from vlmchat.hub.events import Done, DownloadEvent, Paused, Planned, Waiting
+from vlmchat.hub.faults import disk_error
+from vlmchat.hub.layout import Layout, layout_of, own_folder
+from vlmchat.hub.limits import Limits
+from vlmchat.hub.plan import DownloadPlan, PlannedFile, Wanted
+from vlmchat.hub.planning import free_bytes, make_plan, survey
+from vlmchat.hub.transfer import Meter, Transfer
+from vlmchat.hub.twins import Twins
 
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """How hard to try. The defaults are for people's connections; tests shorten them."""
+__all__ = ["DownloadPlan", "Limits", "Wanted", "download", "make_plan"]
 
-    streams: int = 8
-    """Connections at once, over all files."""
-    piece_bytes: int = 64 * 1024**2
-    """A file larger than this is fetched in pieces of this size, several at once."""
-    connect_s: float = 5.0
-    read_s: float = 10.0
-    """Seconds without a byte after which a stream is given up and taken up again."""
-    attempts: int = 6
-    """Attempts in a row without a single byte, over all hubs, before a file is given up."""
-    backoff_s: float = 0.5
-    """Wait before the second fruitless attempt; doubled up to 8 s, replaced by a Retry-After."""
-    floor_rate: float = 16 * 1024
-    """Bytes a second of one stream below which another hub is tried."""
-    floor_s: float = 30.0
-    """Seconds that a stream may stay below the floor."""
-
-
-def make_plan(
-    wanted: Wanted,
-    hub: Hub = "auto",
-    offline: bool = False,
-    cancel: CancelEvent | None = None,
-    limits: Limits | None = None,
-) -> DownloadPlan:
-    """Ask a hub what ``wanted`` consists of and look what of it is here.
-
-    Args:
-        wanted: what to download.
-        hub: the only hub to ask, or ``auto``: Hugging Face first, ModelScope where that cannot serve it.
-        offline: raise instead of asking.
-        cancel: set it to end with KeyboardInterrupt.
-        limits: how hard to try.
-
-    Raises:
-        NotInstalled: ``offline`` (or ``HF_HUB_OFFLINE``).
-        RepositoryMissing: no such repository or revision, or a private one and no token.
-        GatedModel: the hub gives it only to people it knows.
-        TokenRefused: the token is wrong, or may not read this.
-        HubUnreachable: no hub answers, after all retries.
-        CheckpointError: the repository holds no weights that vlmchat reads.
-        KeyboardInterrupt: ``cancel`` was set.
-    """
-    raise NotImplementedError
+MARGIN = 16 * 1024**2
+"""Bytes of the disk that are left free: for manifests, links and everyone else."""
+_TICK_S = 0.1
+_LOCK_POLL_S = 0.2
 
 
 def download(
@@ -89,4 +57,82 @@ def download(
         GatedModel, TokenRefused, RepositoryMissing: the hub changed its mind.
         AlteredDownload: a file came wrong from every hub, twice each. It is dropped, the rest is kept.
     """
-    raise NotImplementedError
+    cancel = cancel or CancelEvent()
+    layout = layout_of(plan.listing)
+    yield Planned(plan)
+    lock = FileLock(own_folder(layout.root) / "lock", thread_local=False, mode=0o664)
+    try:
+        waiting = not _acquire(lock, plan)
+        if waiting:
+            yield Waiting(plan.listing.repository)
+        while waiting and not cancel.wait(_LOCK_POLL_S):
+            waiting = not _acquire(lock, plan)
+        if waiting:
+            yield Paused(sum(file.have for file in plan.files), plan.total_bytes)
+            return
+        yield from _run(plan, layout, cancel, limits or Limits())
+    finally:
+        lock.release()
+
+
+def _acquire(lock: FileLock, plan: DownloadPlan) -> bool:
+    """Take the repository for this process; a complete one may be used where it cannot be locked."""
+    try:
+        own_folder(layout_of(plan.listing).root).mkdir(parents=True, exist_ok=True)
+        lock.acquire(timeout=0)
+    except Timeout:
+        return False
+    except OSError as problem:
+        if not plan.complete:
+            raise disk_error(problem, layout_of(plan.listing).root) from problem
+    return True
+
+
+def _run(plan: DownloadPlan, layout: Layout, cancel: CancelEvent, limits: Limits) -> Iterator[DownloadEvent]:
+    files = survey(layout, Twins.of(plan.wanted, plan.hub), [file.remote for file in plan.files])
+    _check_room(layout, files)
+    transfer = Transfer(plan, files, layout, limits)
+    crew = Crew(transfer)
+    meter = Meter(plan.total_bytes)
+    try:
+        while transfer.problem is None and not transfer.agenda.finished and not cancel.is_set():
+            yield from _events(transfer, _TICK_S)
+            yield meter.read(transfer.agenda, crew.fetched)
+        yield from _events(transfer, 0.0)
+        if transfer.problem is not None:
+            raise transfer.problem
+        if not transfer.agenda.finished:
+            crew.dismiss()
+            yield Paused(transfer.agenda.done, plan.total_bytes)
+            return
+        yield meter.read(transfer.agenda, crew.fetched)
+        _finish(plan, layout)
+        yield Done(plan.folder, plan.listing.commit, plan.hub, plan.total_bytes, crew.fetched)
+    finally:
+        crew.dismiss()
+
+
+def _events(transfer: Transfer, wait_s: float) -> Iterator[DownloadEvent]:
+    """Yield what the workers have told, after waiting for a first word."""
+    with suppress(Empty):
+        yield transfer.events.get(timeout=wait_s) if wait_s else transfer.events.get_nowait()
+        while True:
+            yield transfer.events.get_nowait()
+
+
+def _check_room(layout: Layout, files: Sequence[PlannedFile]) -> None:
+    """Refuse before the first byte what cannot end well."""
+    needed = sum(file.remote.bytes - file.have for file in files)
+    free = free_bytes(layout.root)
+    if needed and needed + MARGIN > free:
+        raise DiskFull(
+            f"{needed / 1e9:.2f} GB are to come, and the disk of {layout.root} has {free / 1e9:.2f} GB free.",
+            "Make room, or put the cache on another disk with HF_HOME or MODELSCOPE_CACHE.",
+        )
+
+
+def _finish(plan: DownloadPlan, layout: Layout) -> None:
+    try:
+        layout.finish(file.remote for file in plan.files)
+    except OSError as problem:
+        raise disk_error(problem, layout.root) from problem

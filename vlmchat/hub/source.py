@@ -6,6 +6,7 @@ listing, tokens and gating to the hub's official client, which is imported on fi
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal, Protocol, TypeAlias
@@ -33,6 +34,21 @@ class RemoteFile:
         return self.sha256 or self.git_sha1
 
 
+def remote_file(path: object, size: object, sha256: object = None, git_sha1: object = None) -> RemoteFile:
+    """Check what a hub says of a file: its hash becomes a file name here.
+
+    Raises:
+        ValueError: no size, or no hash.
+    """
+    hashes = str(sha256 or "").lower(), str(git_sha1 or "").lower()
+    if not isinstance(size, int) or size < 0 or not any(hashes):
+        raise ValueError("a file without size or hash")
+    for digits, found in zip((64, 40), hashes, strict=True):
+        if found and not re.fullmatch(f"[0-9a-f]{{{digits}}}", found):
+            raise ValueError("a hash that is none")
+    return RemoteFile(str(path), size, *hashes)
+
+
 @dataclass(frozen=True, slots=True)
 class Listing:
     """A repository at one revision."""
@@ -58,6 +74,8 @@ class Link:
     url: str
     headers: Mapping[str, str] = field(default_factory=dict, repr=False)
     """What that host needs to be sent. Holds a token only when the host is the hub itself."""
+    own: bool = False
+    """Whether the hub itself answers there first, so that a refusal is its own word and not an expired link's."""
 
 
 class Source(Protocol):
@@ -76,7 +94,7 @@ class Source(Protocol):
             RepositoryMissing: no such repository or revision, or a private one and no token.
             GatedModel: the hub gives it only to people it knows.
             TokenRefused: the token is wrong, or may not read this.
-            HubUnreachable: no answer, or only errors, after all retries.
+            Hiccup: no answer, or an error that may pass (:mod:`vlmchat.hub.faults`).
         """
         ...
 
@@ -84,6 +102,6 @@ class Source(Protocol):
         """Ask for a fresh link to ``file``; links expire, so this is asked again for every attempt.
 
         Raises:
-            VlmchatError: as :meth:`list_files`.
+            GatedModel, TokenRefused, RepositoryMissing, Hiccup: as :meth:`list_files`.
         """
         ...
