@@ -8,7 +8,7 @@ import pytest
 
 from tests.conftest import png
 from tests.fakes import ScriptedEngine
-from vlmchat.chat.fitting import ROOM_TOKENS, remedies, require_room
+from vlmchat.chat.overflow import ROOM_TOKENS, remedies, require_room
 from vlmchat.chat.session import Session
 from vlmchat.chat.smaller import smaller
 from vlmchat.conversation import Picture, Text
