@@ -114,6 +114,10 @@ class ByteLevelTokenizer(ControlTable):
         """Return a fresh decoder for one answer."""
         return ByteLevelDecoder(self._pieces)
 
+    def token_bytes(self) -> Mapping[int, bytes]:
+        """Return what each id adds to an answer; control tokens are left out."""
+        return {id_: piece for id_, piece in self._pieces.items() if piece}
+
 
 def _pair(line: str) -> tuple[str, str]:
     left, right = line.split(" ")

@@ -144,6 +144,9 @@ class Tokenizer(Protocol):
     def decoder(self) -> Decoder:
         """Return a fresh decoder for one answer."""
 
+    def token_bytes(self) -> Mapping[int, bytes]:
+        """Return what each id adds to an answer, in UTF-8; control tokens are left out."""
+
 
 class Network(Protocol):
     """A family's native model, weights in place. All methods run under ``torch.inference_mode``."""

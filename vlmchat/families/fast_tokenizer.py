@@ -123,6 +123,10 @@ class FastTokenizer(ControlTable):
         plain = ByteLevelDecoder(self._pieces)
         return CleaningDecoder(plain) if self._cleans else plain
 
+    def token_bytes(self) -> Mapping[int, bytes]:
+        """Return what each id adds to an answer before blanks are cleaned away; control tokens are left out."""
+        return {id_: piece for id_, piece in self._pieces.items() if piece}
+
 
 def _parsed(source: str) -> tokenizers.Tokenizer:
     try:

@@ -272,6 +272,10 @@ class SentencePieceTokenizer(ControlTable):
         """Return a fresh decoder for one answer."""
         return SentencePieceDecoder(self._shown, self._spaced, self._drops_blank)
 
+    def token_bytes(self) -> Mapping[int, bytes]:
+        """Return what each id adds to an answer behind its first piece; control and added tokens are left out."""
+        return {id_: bytes([piece]) if isinstance(piece, int) else piece.encode() for id_, piece in self._shown.items()}
+
     def _pieces_of(self, text: str) -> list[int]:
         ids: list[int] = self._bpe.encode(text.replace(" ", _SPACE), add_special_tokens=False).ids
         return ids

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import re
+from collections.abc import Mapping
 from typing import Any
 
 from vlmchat.errors import CheckpointError
+from vlmchat.families.bytelevel import bytes_of_token
 
 _BYTE = re.compile("<0x[0-9A-F]{2}>")
 """A SentencePiece token that is one byte. A run of them reads as characters, or, if one is wrong, not at all."""
@@ -47,6 +50,16 @@ class WindowDecoder:
     def _text(self, end: int) -> str:
         text: str = self._tokenizer.decode(self._ids[self._start : end], skip_special_tokens=True)
         return text
+
+
+def _sentencepiece_bytes(token: str) -> bytes:
+    return bytes([int(token[3:5], 16)]) if _BYTE.fullmatch(token) else token.replace("▁", " ").encode()
+
+
+def _names(decoder: Any, kind: str) -> bool:
+    """Say whether a decoder of a tokenizer.json, or one of those it is made of, is of ``kind``."""
+    inner = decoder.get("decoders") or ()
+    return decoder.get("type") == kind or any(_names(part, kind) for part in inner)
 
 
 class GenericTokenizer:
@@ -93,3 +106,14 @@ class GenericTokenizer:
     def decoder(self) -> WindowDecoder:
         """Return a fresh decoder for one answer."""
         return WindowDecoder(self.native)
+
+    def token_bytes(self) -> Mapping[int, bytes]:
+        """Return what each id adds to an answer; control tokens are left out.
+
+        Both ways in which tokens are written are known by the file's own decoder: the printable alphabet of
+        byte-level BPE, else SentencePiece's, with its blank and its tokens of one byte.
+        """
+        kind = json.loads(self.native.backend_tokenizer.to_str())["decoder"]
+        read = bytes_of_token if _names(kind, "ByteLevel") else _sentencepiece_bytes
+        controls = self.native.added_tokens_encoder
+        return {id_: read(token) for token, id_ in self.native.get_vocab().items() if token not in controls}
