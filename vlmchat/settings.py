@@ -75,6 +75,7 @@ KEYS: tuple[Key, ...] = (
     Key("seed", "whole", "Same seed, same text.", metavar="N", part="sampling"),
     Key("hub", "text", "Which hub's files to use.", get_args(Hub)),
     Key("offline", "flag", "Never use the network."),
+    Key("yes", "flag", "Accept the licence and download without asking.", short="-y"),
     Key("private_urls", "flag", "Fetch pictures from private addresses too."),
     Key("quiet", "flag", "No progress, no notices.", short="-q"),
     Key("verbose", "flag", "Tracebacks and details with errors.", short="-v"),
@@ -118,6 +119,8 @@ class Settings:
     hub: Hub = "auto"
     """``auto`` looks at both hubs' caches, Hugging Face's first."""
     offline: bool = False
+    yes: bool = False
+    """A missing model's licence is accepted and its files are fetched without asking."""
     private_urls: bool = False
     """Pictures may be fetched from addresses of this machine and of private networks too."""
     quiet: bool = False
@@ -128,6 +131,8 @@ class Settings:
     """How the app draws pictures; ``auto`` goes by the terminal, ``off`` names them only."""
     language: Language = "auto"
     """Of the app's own words; ``auto`` follows the locale."""
+    keys: Mapping[str, object] = field(default_factory=dict)
+    """The app's keys as the file's table ``[keys]`` has them: the app checks them, and goes on without bad ones."""
     sources: Mapping[str, str] = field(default_factory=dict)
     """Key -> where its value came from: a file, a variable or an option. Absent: the default."""
 
@@ -179,14 +184,18 @@ def load_settings(given: Mapping[str, object] | None = None, file: Path | None =
     settings = Settings()
     named = file or (Path(os.environ["VLMCHAT_CONFIG"]) if os.environ.get("VLMCHAT_CONFIG") else None)
     path = named or places().settings
-    settings = settings.changed(_read_file(path, required=named is not None), str(path))
+    values = _read_file(path, required=named is not None)
+    keys = values.pop("keys", {})
+    if not isinstance(keys, dict):
+        raise UsageError(f"{path}: keys must be a table.", "Write [keys] above the lines that bind keys.")
+    settings = replace(settings.changed(values, str(path)), keys=keys)
     for key in KEYS:
         text = os.environ.get(key.variable)
         if text:
-            settings = _with_text(settings, key, text, key.variable)
+            settings = with_text(settings, key, text, key.variable)
     for name, value in (given or {}).items():
         key = _BY_NAME[name]
-        settings = _with_text(settings, key, value, key.option)
+        settings = with_text(settings, key, value, key.option)
     return settings
 
 
@@ -196,7 +205,12 @@ def unknown_variables() -> tuple[str, ...]:
     return tuple(sorted(name for name in os.environ if name.startswith("VLMCHAT_") and name not in known))
 
 
-def _with_text(settings: Settings, key: Key, value: object, source: str) -> Settings:
+def with_text(settings: Settings, key: Key, value: object, source: str) -> Settings:
+    """Return ``settings`` with ``key`` set to ``value``, a text as it was typed or a value of its kind.
+
+    Raises:
+        UsageError: the value cannot be; ``source`` names the place to mend.
+    """
     checked = _checked(key, _from_text(key, value, source) if isinstance(value, str) else value, source)
     changed = settings.changed({key.name: checked})
     return replace(changed, sources={**settings.sources, key.name: source})

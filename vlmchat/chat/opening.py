@@ -14,6 +14,7 @@ from vlmchat.engine.api import Engine
 from vlmchat.engine.events import Loading
 from vlmchat.errors import ModelError, NotInstalled, UnknownModel
 from vlmchat.hub.local import look
+from vlmchat.hub.plan import Wanted
 from vlmchat.options import LoadOptions, Template, VisionOptions
 from vlmchat.paths import user_path
 from vlmchat.settings import Hub
@@ -61,18 +62,41 @@ def find(reference: str, hub: Hub = "auto") -> Target:
         raise UnknownModel(f"There is no folder {reference}.", "Name a folder that holds a checkpoint.")
     if name.count("/") == 1:
         return _from_cache(name, revision, hub)
-    nearest = catalog().nearest(name)
-    raise UnknownModel(
-        f"There is no model {reference!r}.",
-        f"Did you mean {' or '.join(nearest)}?" if nearest else "`vlmchat models` lists them.",
-    )
+    raise _unknown(reference)
+
+
+def wanted(reference: str) -> Wanted:
+    """Say what to download for ``family:tag`` or ``OWNER/NAME[@revision]``, whether it is here or not.
+
+    Raises:
+        UnknownModel: nothing of that name, or nothing that a hub has.
+        ModelError: known, but this version cannot run it.
+    """
+    name, _, revision = reference.strip().partition("@")
+    spec = catalog().find(name)
+    if spec is None:
+        if _looks_like_path(reference) or name.count("/") != 1:
+            raise _unknown(reference)
+        return Wanted(name, name, name, revision)
+    if spec.huggingface is None and spec.modelscope is None:
+        raise UnknownModel(f"{spec.name} comes with vlmchat and is on no hub.", "There is nothing to download.")
+    _require_runnable(offer(spec))
+    return Wanted.of(spec, revision)
 
 
 def open_model(
     engine: Engine, target: Target, options: LoadOptions, cancel: CancelEvent | None = None
 ) -> Iterator[Loading]:
-    """Load ``target`` into ``engine``; as :meth:`vlmchat.engine.api.Engine.load`."""
-    return engine.load(target.folder, options, cancel)
+    """Load ``target`` into ``engine``; as :meth:`vlmchat.engine.api.Engine.load`.
+
+    Raises:
+        DoesNotFit: it cannot fit on this machine, known before a byte of it is read.
+    """
+    # Late: lists and help never load anything.
+    from vlmchat.chat.capacity import refuse
+
+    refuse(target.folder, target.name, options, engine.loaded)
+    yield from engine.load(target.folder, options, cancel)
 
 
 def create_engine(interactive: bool = False) -> Engine:
@@ -89,10 +113,7 @@ def create_engine(interactive: bool = False) -> Engine:
 
 def _from_offer(found: Offer, name: str) -> Target:
     local, title = found.local, found.spec.title
-    if not found.runs:
-        raise ModelError(
-            f"This version of vlmchat cannot run {title} yet.", "`vlmchat models` shows which ones it can."
-        )
+    _require_runnable(found)
     if local.state == "partial":
         raise NotInstalled(f"{title} is only partly on this machine: {', '.join(local.missing)} missing.", found.how)
     if local.folder is None:
@@ -108,6 +129,21 @@ def _from_cache(repository: str, revision: str, hub: Hub) -> Target:
             f"Get it with: {fetch_command(repository)}",
         )
     return Target(f"{repository}@{revision}" if revision else repository, local.folder, local.revision)
+
+
+def _require_runnable(found: Offer) -> None:
+    if not found.runs:
+        raise ModelError(
+            f"This version of vlmchat cannot run {found.spec.title} yet.", "`vlmchat models` shows which ones it can."
+        )
+
+
+def _unknown(reference: str) -> UnknownModel:
+    nearest = catalog().nearest(reference.partition("@")[0])
+    return UnknownModel(
+        f"There is no model {reference!r}.",
+        f"Did you mean {' or '.join(nearest)}?" if nearest else "`vlmchat models` lists them.",
+    )
 
 
 def _is_folder(path: Path) -> bool:

@@ -191,6 +191,23 @@ def size_text(count: int | None) -> str:
     return f"{amount:.0f} {unit}" if amount >= 100 or unit == "B" else f"{amount:.1f} {unit}"
 
 
+def is_watched() -> bool:
+    """Say whether a person sees stderr as it is written: where progress may be drawn."""
+    return _is_terminal(sys.stderr)
+
+
+def can_ask() -> bool:
+    """Say whether a person is there to answer a question: at stdin as well as at stderr."""
+    return _is_terminal(sys.stdin) and _is_terminal(sys.stderr)
+
+
+def ask_line(question: str) -> str:
+    """Ask at the terminal and return the answer; empty at the end of the input."""
+    sys.stderr.write(printable(question))
+    sys.stderr.flush()
+    return sys.stdin.readline().strip()
+
+
 def _is_terminal(stream: object) -> bool:
     return isinstance(stream, io.TextIOBase) and not stream.closed and stream.isatty()
 

@@ -37,6 +37,11 @@ class Wanted:
         """Return what to download for a row of the catalog."""
         return cls(spec.name, spec.huggingface, spec.modelscope, revision, spec.licence or "", spec.licence_url or "")
 
+    @property
+    def reference(self) -> str:
+        """What a user types for it."""
+        return f"{self.name}@{self.revision}" if self.revision else self.name
+
     def repository(self, hub: HubName) -> str | None:
         """Return its ``OWNER/NAME`` on ``hub``."""
         return self.huggingface if hub == "huggingface" else self.modelscope
