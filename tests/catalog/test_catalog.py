@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from vlmchat.catalog.index import catalog, read_file
+from vlmchat.catalog.files import read_file
+from vlmchat.catalog.index import catalog
 from vlmchat.catalog.spec import RowError, read_row
 
 NAMES = [
@@ -145,8 +146,8 @@ def test_a_bad_row_names_the_field_and_the_fix(field: str, value: object, says: 
 
 
 def test_a_missing_field_is_named() -> None:
-    with pytest.raises(RowError, match="field loader is missing"):
-        read_row({name: value for name, value in ROW.items() if name != "loader"})
+    with pytest.raises(RowError, match="field title is missing"):
+        read_row({name: value for name, value in ROW.items() if name != "title"})
 
 
 def test_flags_and_tables_of_vision() -> None:

@@ -36,7 +36,7 @@ def test_models_lists_every_row_and_its_state() -> None:
     assert sorted(row.split()[0] for row in rows) == sorted(NAMES)
     states = {row.split()[0]: row.split(maxsplit=7)[-1] for row in rows}
     assert rows[0].endswith("ready")
-    assert states["internvl2:1b"].endswith("partly here")
+    assert states["internvl2:1b"].endswith("partly here (2 B)")
     assert "not here, cannot run yet" in states["ovis2:1b"]
     assert result.err == "", "hints only on a terminal"
 
@@ -62,7 +62,7 @@ def test_show_tells_what_is_known() -> None:
     for fact in (
         "cogvlm2:19b  (cogvlm2-llama3-chat-19B)",
         "19.5 billion",
-        "pytorch (39.0 GB), runs in: none, 8-bit, 4-bit",
+        "pytorch (39.0 GB in 8 files), runs in: none, 8-bit, 4-bit",
         "8,192 tokens",
         "1344 x 1344 pixels, 2306 tokens; 1 picture a conversation",
         "TextVQA 84.2",

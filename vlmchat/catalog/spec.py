@@ -2,13 +2,14 @@
 
 A row is data: nothing in it says whether this version can run the checkpoint (that is asked of
 ``families.registry``) or whether it is on this machine (that is asked of ``hub.local``). A figure
-nobody has published or computed is absent, which reads as None or empty here; it is never guessed.
+nobody has published or computed is absent, which reads as None or empty here; it is never guessed, and each
+that is there names the document it was taken from (:data:`FIGURES`, :attr:`ModelSpec.sources`).
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import MISSING, dataclass, fields
+from dataclasses import MISSING, dataclass, field, fields
 from typing import Any, get_args
 
 from vlmchat.options import Template
@@ -16,6 +17,11 @@ from vlmchat.options import Template
 FORMATS = ("pytorch", "awq", "gptq", "bnb")
 HUBS = ("huggingface", "modelscope")
 ABILITIES = ("chat", "vision", "video")
+FIGURES = (
+    "huggingface", "modelscope", "revision", "format", "quantizations", "languages", "abilities", "parameters", "bytes",
+    "weights_files", "context_tokens", "licence", "licence_url", "vision", "scores", "config",
+)  # fmt: skip
+"""Fields of a packaged row that say where they come from; a row of the user's own need not."""
 
 
 class RowError(ValueError):
@@ -39,7 +45,7 @@ class VisionSpec:
     max_images: int | None = None
     """Pictures in one conversation; None: only the context is the limit."""
     frames: int | None = None
-    """Frames taken of one video; None: the family's publishers name no figure."""
+    """Frames taken of one video, each read as one tile; None: the family's publishers name no figure."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,28 +56,34 @@ class ModelSpec:
     """``family:tag`` in lower case, the name users type; ``demo`` for the embedded model."""
     title: str
     """The publisher's own name: ``InternVL2-8B-AWQ``."""
-    loader: str
-    """The family room that loads it: ``internvl2``, ``ovis2`` or ``cogvlm2``."""
-    language_model: str
+    loader: str = "generic"
+    """The family room that loads it: ``internvl2``, ``ovis2``, ``cogvlm2``, or ``generic``: what Transformers has."""
+    language_model: str | None = None
     """Class of the text model in the checkpoint's config: ``Qwen2ForCausalLM``."""
-    format: str
+    format: str = "pytorch"
     """How the weights are stored: ``pytorch`` (16 bit), ``awq``, ``gptq`` or ``bnb``."""
-    quantizations: tuple[str, ...]
+    quantizations: tuple[str, ...] = ("none", "8-bit", "4-bit")
     """What it can run in: values of ``--quantization``, or the one form it is stored in (``int4``)."""
-    languages: tuple[str, ...]
+    languages: tuple[str, ...] = ()
     """ISO 639-1 codes the publisher names."""
-    abilities: tuple[str, ...]
+    abilities: tuple[str, ...] = ("chat", "vision")
     """Of ``chat`` (several turns), ``vision`` (pictures), ``video``."""
-    description: str
+    description: str = ""
     """Two sentences at most, for the picker's detail pane."""
     huggingface: str | None = None
     """``OWNER/NAME`` on Hugging Face; None only for the embedded model."""
     modelscope: str | None = None
     """``OWNER/NAME`` on ModelScope; None only for the embedded model."""
+    folder: str | None = None
+    """A folder of this machine with the checkpoint, for rows of the user's own; no hub is asked then."""
+    revision: str | None = None
+    """Commit on Hugging Face that the figures are of."""
     parameters: int | None = None
     """Parameters as stored, rounded where the source rounds."""
     bytes: int | None = None
     """Bytes of the weights files, rounded where the source rounds; None where nobody says."""
+    weights_files: int | None = None
+    """How many files they are in."""
     context_tokens: int | None = None
     """Prompt and answer together, as the text model's config states it."""
     licence: str | None = None
@@ -83,6 +95,10 @@ class ModelSpec:
     """The prompt form the publisher runs it with, where config.json names another (CogVLM2-Video chat)."""
     scores: tuple[tuple[str, float], ...] = ()
     """Published benchmark results, as (benchmark, figure), in the publisher's own scale."""
+    config: Mapping[str, Any] = field(default_factory=dict, hash=False)
+    """What is known of the checkpoint's config.json, under its own keys: enough to count its memory."""
+    sources: Mapping[str, str] = field(default_factory=dict, hash=False)
+    """Field -> the document its figure was taken from."""
 
     def hub_id(self, hub: str) -> str | None:
         """Return the ``OWNER/NAME`` of this checkpoint on ``hub`` (one of :data:`HUBS`)."""
@@ -92,6 +108,10 @@ class ModelSpec:
         """Say whether every word of a filter occurs in the name, the title or an ability."""
         text = " ".join((self.name, self.title, self.format, *self.abilities, *self.languages)).lower()
         return all(word in text for word in words.lower().split())
+
+    def resembles(self, words: str) -> bool:
+        """Say whether the letters of every word stand in the name in this order, others between them."""
+        return all(_in_order(word, self.name) for word in words.lower().split())
 
 
 def read_row(row: Mapping[str, Any]) -> ModelSpec:
@@ -103,8 +123,10 @@ def read_row(row: Mapping[str, Any]) -> ModelSpec:
     values = _checked(row, _MODEL_FIELDS, ModelSpec)
     if "vision" in values:
         values["vision"] = VisionSpec(**_checked(values["vision"], _VISION_FIELDS, VisionSpec, "vision."))
-    if values["name"] != values["name"].lower():
-        raise RowError(f"field name must be in lower case, not {values['name']!r}")
+    if values["name"] != values["name"].lower() or {"/", "@", " "} & set(values["name"]):
+        raise RowError(f"field name must be in lower case, without blank, slash or @, not {values['name']!r}")
+    if "sources" in values:  # those of [defaults] may speak of fields this row does not have
+        values["sources"] = {name: document for name, document in values["sources"].items() if name in values}
     return ModelSpec(**values)
 
 
@@ -130,7 +152,7 @@ def _checked(
 
 
 def _required(kind: type[ModelSpec | VisionSpec]) -> list[str]:
-    return [item.name for item in fields(kind) if item.default is MISSING]
+    return [item.name for item in fields(kind) if item.default is MISSING and item.default_factory is MISSING]
 
 
 def _text(value: object) -> str:
@@ -191,10 +213,29 @@ def _link(value: object) -> str:
     return text
 
 
+def _in_order(letters: str, text: str) -> bool:
+    rest = iter(text)
+    return all(letter in rest for letter in letters)
+
+
 def _table(value: object) -> Mapping[str, Any]:
     if not isinstance(value, Mapping):
         raise ValueError("a table")
     return value
+
+
+def _config(value: object) -> Mapping[str, Any]:
+    if not isinstance(value, Mapping):
+        raise ValueError("a table, or a list of names of [config] tables in this file")
+    return value
+
+
+def _sources(value: object) -> Mapping[str, str]:
+    """Turn ``document = [fields]`` around."""
+    table = _table(value)
+    if not all(isinstance(named, list) and set(named) <= _MODEL_FIELDS.keys() for named in table.values()):
+        raise ValueError("a table of document = list of fields")
+    return {name: document for document, named in table.items() for name in named}
 
 
 def _scores(value: object) -> tuple[tuple[str, float], ...]:
@@ -225,12 +266,17 @@ _MODEL_FIELDS: Mapping[str, Callable[[Any], Any]] = {
     "description": _text,
     "huggingface": _repository,
     "modelscope": _repository,
+    "folder": _text,
+    "revision": _text,
     "parameters": _count,
     "bytes": _count,
+    "weights_files": _count,
     "context_tokens": _count,
     "licence": _text,
     "licence_url": _link,
     "vision": _table,
     "template": _one_of(*get_args(Template)),
     "scores": _scores,
+    "config": _config,
+    "sources": _sources,
 }

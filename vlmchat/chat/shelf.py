@@ -10,6 +10,7 @@ from vlmchat.catalog.index import catalog
 from vlmchat.catalog.spec import ModelSpec
 from vlmchat.families.registry import can_run
 from vlmchat.hub.local import Local, inspect, look
+from vlmchat.paths import user_path
 from vlmchat.settings import Hub
 
 EMBEDDED = "demo"
@@ -37,6 +38,8 @@ class Offer:
             return ""
         if self.spec.name == EMBEDDED:
             return "Install vlmchat again: its files are not complete."
+        if self.spec.folder is not None:
+            return f"Put a whole checkpoint into {self.spec.folder}, or mend the row that names it."
         return f"Get it with: {fetch_command(self.spec.huggingface or '', self.spec.modelscope or '')}"
 
 
@@ -49,6 +52,8 @@ def offer(spec: ModelSpec, hub: Hub = "auto", revision: str = "") -> Offer:
     """Look at one row on this machine."""
     if spec.name == EMBEDDED:
         local = inspect(demo_folder(), "package")
+    elif spec.folder is not None:
+        local = inspect(user_path(spec.folder), "folder")
     else:
         local = look(spec.huggingface, spec.modelscope, hub, revision)
     return Offer(spec, local, can_run(spec.loader, spec.format))

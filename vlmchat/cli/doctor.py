@@ -6,7 +6,6 @@ import os
 import platform
 import shutil
 import sqlite3
-import subprocess
 from collections.abc import Iterator
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -14,9 +13,11 @@ from pathlib import Path
 import click
 
 import vlmchat
+from vlmchat.catalog.index import catalog
 from vlmchat.chat.shelf import EMBEDDED, offers
 from vlmchat.cli.options import declare, examples, read_settings, take
 from vlmchat.cli.output import Talk, size_text, write_line
+from vlmchat.engine.machine import ask_driver
 from vlmchat.errors import ExitCode, VlmchatError
 from vlmchat.hub.local import huggingface_cache, modelscope_cache
 from vlmchat.paths import places
@@ -24,7 +25,6 @@ from vlmchat.settings import KEYS, Settings, unknown_variables
 from vlmchat.store.health import check
 
 _PACKAGES = ("torch", "transformers", "tokenizers", "safetensors", "pillow", "textual")
-_GPU_QUERY = ("nvidia-smi", "--query-gpu=name,memory.total,driver_version", "--format=csv,noheader")
 _GPU_PATIENCE_S = 5.0
 """A driver that hangs must not hang the doctor."""
 
@@ -52,6 +52,7 @@ def command(talk: Talk, /, **values: object) -> ExitCode:
     problems += [
         f"{name} is set but means nothing; settings are VLMCHAT_MODEL and so on." for name in unknown_variables()
     ]
+    problems += catalog().problems
     problems += [offer.how for offer in offers() if offer.spec.name == EMBEDDED and offer.how]
     _section("problems", (("", problem) for problem in problems or ["none found"]))
     return outcome
@@ -79,21 +80,11 @@ def _machine() -> Iterator[tuple[str, str]]:
     yield "cores", str(cores)
     if hasattr(os, "sysconf") and "SC_PHYS_PAGES" in os.sysconf_names:
         yield "memory", size_text(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
-    for gpu in _gpus() or ["none that nvidia-smi knows"]:
+    gpus = ask_driver("name,memory.total,driver_version", _GPU_PATIENCE_S)
+    for gpu in gpus or ["none that nvidia-smi knows"]:
         yield "gpu", gpu
     here = _existing(places().data)
     yield "free disk", f"{size_text(shutil.disk_usage(here).free)} at {here}"
-
-
-def _gpus() -> list[str]:
-    """Ask the driver's own tool; a missing or broken one is no GPU, never an error."""
-    if shutil.which(_GPU_QUERY[0]) is None:
-        return []
-    try:
-        answer = subprocess.run(_GPU_QUERY, capture_output=True, text=True, timeout=_GPU_PATIENCE_S, check=False)
-    except (OSError, subprocess.TimeoutExpired):
-        return []
-    return answer.stdout.splitlines() if answer.returncode == 0 else []
 
 
 def _places() -> Iterator[tuple[str, str]]:

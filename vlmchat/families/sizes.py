@@ -8,12 +8,13 @@ counted here, has no sizes: they are unknown, not guessed.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import import_module
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
 from vlmchat.errors import CheckpointError
+from vlmchat.families.headers import prevailing_dtype
 from vlmchat.families.registry import read_config
 
 Config: TypeAlias = Mapping[str, Any]
@@ -152,7 +153,10 @@ def sizes_of_folder(folder: Path) -> Sizes | None:
             config["quantization_config"] = read_config(folder, "quantize_config.json")
     except CheckpointError:
         return None
-    return sizes_of(config)
+    sizes = sizes_of(config)
+    if sizes is not None and sizes.dtype is None:
+        return replace(sizes, dtype=prevailing_dtype(folder))
+    return sizes
 
 
 def gated_mlp(hidden: int, inner: int, bias: bool = False) -> tuple[Linear, ...]:
