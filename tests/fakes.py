@@ -4,13 +4,27 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 from threading import Event as CancelEvent
 
 from vlmchat.engine.api import LoadedModel, PromptSize, Request
-from vlmchat.engine.events import AnswerEvent, Delta, Encoding, Finished, FinishReason, Loading, Prefill, Timing, Usage
+from vlmchat.engine.events import (
+    AnswerEvent,
+    Delta,
+    Encoding,
+    Failed,
+    Finished,
+    FinishReason,
+    Loading,
+    Prefill,
+    RowEvent,
+    Timing,
+    Usage,
+)
 from vlmchat.engine.view import Sight
 from vlmchat.errors import VlmchatError
 from vlmchat.media.image import load_rgb
@@ -106,6 +120,27 @@ class ScriptedEngine:
             Usage(size.prompt_tokens, size.image_tokens, len(said)),
             Timing(0.0, 0.0, 0.01, 0.02, 0.1, 25.0),
         )
+
+    def generate_many(
+        self, requests: Iterable[Request], width: int, cancel: CancelEvent | None = None
+    ) -> Iterator[RowEvent]:
+        """Answer ``width`` requests at a time, an event of each in turn."""
+        arriving = enumerate(requests)
+        rows = deque((number, self.generate(request, cancel)) for number, request in islice(arriving, width))
+        while rows:
+            number, events = rows.popleft()
+            try:
+                event = next(events)
+            except VlmchatError as problem:
+                yield number, Failed(problem)
+            except StopIteration:
+                pass
+            else:
+                yield number, event
+                rows.append((number, events))
+                continue
+            if cancel is None or not cancel.is_set():
+                rows.extend((number, self.generate(request, cancel)) for number, request in islice(arriving, 1))
 
     def unload(self) -> None:
         """Forget the model."""

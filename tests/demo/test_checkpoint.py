@@ -61,7 +61,7 @@ def test_the_engine_computes_what_training_did(suite: str) -> None:
             wanted = network.language_model.lm_head(hidden)
             embedded = model.network.embed(ids).clone()
             embedded[0, places[0] >= 0] = features.flatten(0, 1)
-            span = Span(embedded, positions, length)
+            span = Span(embedded, positions, (length,))
             found = model.network.logits(model.network.hidden_states(span, DynamicCache()))
         assert torch.allclose(found, wanted, atol=1e-4)
     examinee.close()

@@ -2,18 +2,29 @@
 
 from __future__ import annotations
 
+from collections.abc import Hashable
+
 import torch
+from torch import Tensor
 from transformers import DynamicCache
 
 from vlmchat.conversation import Picture
 from vlmchat.engine.grain import KV_BLOCK as BLOCK
-from vlmchat.engine.kv import SequenceCache, mark_of_token, marks_of
+from vlmchat.engine.kv import Piece, RowCache, mark_of_token, marks_of
 from vlmchat.families.family import PictureInput, Prompt, Slot
 
 
-def test_equals_the_concatenating_cache_over_growth_and_crop() -> None:
+def written(cache: RowCache, length: int, *marks: list[Hashable]) -> tuple[Tensor, Tensor]:
+    """Append ``length`` random places to each row of a cache of one layer, of which ``marks`` are real."""
+    keys, values = torch.randn(len(cache), 2, length, 8), torch.randn(len(cache), 2, length, 8)
+    cache.native.update(keys, values, 0)
+    cache.note(marks)
+    return keys, values
+
+
+def test_equals_the_concatenating_cache_over_growth_and_cut() -> None:
     torch.manual_seed(0)
-    ours, theirs = SequenceCache(2), DynamicCache()
+    ours, theirs = RowCache(2), DynamicCache()
     for length in (5, 1, BLOCK, 1, 300):
         for layer in range(2):
             keys, values = torch.randn(1, 2, length, 8), torch.randn(1, 2, length, 8)
@@ -21,31 +32,82 @@ def test_equals_the_concatenating_cache_over_growth_and_crop() -> None:
             expected = theirs.update(keys, values, layer)
             assert torch.equal(got[0], expected[0])
             assert torch.equal(got[1], expected[1])
-        ours.note(range(len(ours), len(ours) + length))
-        assert ours.native.get_seq_length() == theirs.get_seq_length() == len(ours)
-    assert ours.keep_common([*range(100), -1, -2]) == 100
+        ours.note([range(ours.lengths[0], ours.lengths[0] + length)])
+        assert ours.native.get_seq_length() == theirs.get_seq_length() == ours.lengths[0]
+    common = ours.common([*range(100), -1, -2])
+    assert common == Piece(ours, 0, 100)
+    ours.take([common])
     theirs.crop(-(theirs.get_seq_length() - 100))
     keys = torch.randn(1, 2, 3, 8)
     assert torch.equal(ours.native.update(keys, keys, 0)[0], theirs.update(keys, keys, 0)[0])
 
 
+def test_rows_of_different_lengths_are_written_behind_their_own_ends() -> None:
+    cache = RowCache(1, 2)
+    first, _ = written(cache, 3, [1, 2, 3], [1])
+    second, _ = written(cache, 2, [4], [5, 6])
+    assert cache.lengths == (4, 3)
+    assert cache.starts == (4, 3)
+    keys = torch.randn(2, 2, 1, 8)
+    held, _ = cache.native.update(keys, keys, 0)
+    assert held.shape == (2, 2, 5, 8)
+    assert torch.equal(held[0], torch.cat([first[0], second[0, :, :1], keys[0]], dim=1))
+    assert torch.equal(held[1, :, :4], torch.cat([first[1, :, :1], second[1], keys[1]], dim=1))
+
+
+def test_what_is_read_behind_a_row_is_a_number() -> None:
+    """Attention weighs it with zero, and zero times not-a-number would spoil the row."""
+    # New memory is filled with not-a-number in this mode.
+    torch.use_deterministic_algorithms(True)
+    try:
+        cache = RowCache(1, 2)
+        written(cache, 4, [1, 2, 3, 4], [1])
+        one = RowCache(1)
+        written(one, BLOCK, list(range(BLOCK)))
+        cache.take([Piece(one, 0, BLOCK), Piece(cache, 1, 1)])
+        keys = torch.zeros(2, 2, 9, 8)
+        for held in cache.native.update(keys, keys, 0):
+            assert held.isfinite().all()
+    finally:
+        torch.use_deterministic_algorithms(False)
+
+
+def test_rows_come_go_and_are_taken_over() -> None:
+    cache, other = RowCache(1, 3), RowCache(1, 1)
+    keys, values = written(cache, 4, [1, 2, 3, 4], [1, 2], [7])
+    newer, _ = written(other, 2, [8, 9])
+    cache.take([Piece(cache, 2, 1), Piece(other, 0, 2), Piece(cache, 0, 3), Piece(cache, 1, 0)])
+    assert cache.lengths == (1, 2, 3, 0)
+    layer = cache.native.layers[0]
+    assert torch.equal(layer.keys[0, :, :1], keys[2, :, :1])
+    assert torch.equal(layer.keys[1, :, :2], newer[0])
+    assert torch.equal(layer.values[2, :, :3], values[0, :, :3])
+    assert cache.common([1, 2, 3, 4, 5]) == Piece(cache, 2, 3)
+    assert cache.common([8, 9, 1]) == Piece(cache, 1, 2)
+    taken = RowCache(1)
+    taken.adopt(cache)
+    assert list(taken.lengths) == [1, 2, 3, 0]
+    taken.reset()
+    assert list(taken.lengths) == [0]
+
+
 def test_buffers_grow_by_blocks_and_are_counted() -> None:
-    cache = SequenceCache(1)
-    keys = torch.zeros(1, 2, BLOCK + 1, 8)
-    cache.native.update(keys, keys, 0)
+    cache = RowCache(1)
+    written(cache, BLOCK + 1, list(range(BLOCK + 1)))
+    assert cache.bytes() == 2 * 2 * 2 * BLOCK * 8 * 4
+    cache.take([Piece(cache, 0, 3), Piece(cache, 0, 2)])
     assert cache.bytes() == 2 * 2 * 2 * BLOCK * 8 * 4
     cache.reset()
     assert cache.bytes() == 0
 
 
 def test_the_last_position_is_always_computed() -> None:
-    cache = SequenceCache(1)
-    keys = torch.zeros(1, 1, 4, 2)
-    cache.native.update(keys, keys, 0)
-    cache.note([1, 2, 3, 4])
-    assert cache.keep_common([1, 2, 3, 4]) == 3
-    assert cache.keep_common([9]) == 0
-    assert cache.native.get_seq_length() == 0
+    cache = RowCache(1)
+    written(cache, 4, [1, 2, 3, 4])
+    assert cache.common([1, 2, 3, 4]).length == 3
+    nothing = cache.common([9])
+    cache.take([nothing])
+    assert cache.native.get_seq_length() == nothing.length == 0
 
 
 def _picture(digest: str, preprocessing: str = "tiles-12") -> PictureInput:

@@ -98,7 +98,7 @@ def logits(model: Model) -> torch.Tensor:
     runner = Runner(model)
     prompt = model.checkpoint.layout([user("Hello there")], Request((user("x"),)).vision)
     with torch.inference_mode():
-        hidden = model.network.hidden_states(runner.span(prompt, {}, 0, len(prompt.ids)), runner.sequence.native)
+        hidden = model.network.hidden_states(runner.passes.span(prompt, {}, 0, len(prompt.ids)), runner.cache.native)
         return model.network.logits(hidden)
 
 

@@ -16,7 +16,8 @@ from tests.reference_cases import QWEN2, internvl2_cases
 from vlmchat.conversation import Message, Picture, assistant, user
 from vlmchat.engine.api import Request
 from vlmchat.engine.events import AnswerEvent, Delta, Encoding, Finished, Loading, Prefill
-from vlmchat.engine.generate import PREFILL_CHUNK, Runner
+from vlmchat.engine.generate import Runner
+from vlmchat.engine.grain import PREFILL_CHUNK
 from vlmchat.engine.torch_engine import TorchEngine
 from vlmchat.errors import CheckpointError, ContextOverflow, InputError, ModelError, OutOfMemory, UsageError
 from vlmchat.media.image import read_picture
@@ -121,14 +122,14 @@ def test_next_turn_computes_only_its_own_tokens(engine: TorchEngine, picture: Pi
     runner = engine.runner
     first = user("What is this?", picture)
     answered = end(ask(engine, first))
-    before, tiles = runner.forward_tokens, runner.encoded_tiles
+    before, tiles = runner.passes.forward_tokens, runner.pictures.encoded_tiles
     # A canonical answer in place of the random one: its tokens are what tokenizing it gives back.
     follow_up = Request((first, assistant(answered.text), user("And now?")), vision=VisionOptions(max_tiles=4))
     prompt = runner.model.checkpoint.layout(follow_up.messages, follow_up.vision)
     question = runner.model.checkpoint.layout([first], follow_up.vision)
     warm = last_logits(runner, follow_up)
-    assert runner.encoded_tiles == tiles
-    assert runner.forward_tokens - before <= len(prompt.ids) - len(question.ids)
+    assert runner.pictures.encoded_tiles == tiles
+    assert runner.passes.forward_tokens - before <= len(prompt.ids) - len(question.ids)
     runner.forget()
     cold = last_logits(runner, follow_up)
     assert (warm - cold).abs().max() < 1e-4
@@ -138,13 +139,13 @@ def test_an_edit_recomputes_from_the_edit_only(engine: TorchEngine, picture: Pic
     runner = engine.runner
     history = (user("Look.", picture), assistant("A grey field."))
     ask(engine, *history, user("Is it a field of snow?"))
-    before, tiles = runner.forward_tokens, runner.encoded_tiles
+    before, tiles = runner.passes.forward_tokens, runner.pictures.encoded_tiles
     edited = Request((*history, user("Is it a field of sand?")), vision=VisionOptions(max_tiles=4))
     kept = runner.model.checkpoint.layout(history, edited.vision)
     total = len(runner.model.checkpoint.layout(edited.messages, edited.vision).ids)
     warm = last_logits(runner, edited)
-    assert runner.forward_tokens - before < total - len(kept.ids)
-    assert runner.encoded_tiles == tiles
+    assert runner.passes.forward_tokens - before < total - len(kept.ids)
+    assert runner.pictures.encoded_tiles == tiles
     runner.forget()
     assert (warm - last_logits(runner, edited)).abs().max() < 1e-4
 
@@ -152,9 +153,9 @@ def test_an_edit_recomputes_from_the_edit_only(engine: TorchEngine, picture: Pic
 def test_regenerate_recomputes_one_token(engine: TorchEngine, picture: Picture) -> None:
     question = user("What is this?", picture)
     ask(engine, question)
-    before = engine.runner.forward_tokens
+    before = engine.runner.passes.forward_tokens
     ask(engine, question, max_new_tokens=1)
-    assert engine.runner.forward_tokens - before == 1
+    assert engine.runner.passes.forward_tokens - before == 1
 
 
 def test_another_picture_under_the_same_name_is_not_taken_for_the_old_one(engine: TorchEngine, tmp_path: Path) -> None:
@@ -220,13 +221,13 @@ def test_a_stopped_answer_goes_on_as_if_never_stopped(engine: TorchEngine) -> No
     for cut in range(1, 11):
         engine.runner.forget()
         part = end(ask(engine, user("Hello, who are you?"), max_new_tokens=cut))
-        before = engine.runner.forward_tokens
+        before = engine.runner.passes.forward_tokens
         rest = end(ask(engine, user("Hello, who are you?"), assistant(part.text), max_new_tokens=12 - cut))
         if not part.text:
             continue
         assert part.token_ids + rest.token_ids == whole.token_ids
         assert part.text + rest.text == whole.text or "\ufffd" in part.text
-        assert engine.runner.forward_tokens - before == 12 - cut
+        assert engine.runner.passes.forward_tokens - before == 12 - cut
 
 
 def test_same_seed_same_text_and_another_seed_another(engine: TorchEngine) -> None:

@@ -211,7 +211,7 @@ def test_no_case_starts_from_the_caches_of_another(monkeypatch: pytest.MonkeyPat
     answer = Runner.answer
 
     def spy(self: Runner, *arguments: Any) -> Any:
-        held.append(len(self.sequence))
+        held.append(self.cache.lengths[0])
         return answer(self, *arguments)
 
     monkeypatch.setattr(Runner, "answer", spy)

@@ -16,7 +16,7 @@ from tests.reference_cases import REFERENCE, Case
 from vlmchat.conversation import Message, Picture, Video, assistant, user
 from vlmchat.engine.api import Request
 from vlmchat.engine.generate import Runner
-from vlmchat.engine.kv import SequenceCache
+from vlmchat.engine.kv import RowCache
 from vlmchat.engine.loader import load_now
 from vlmchat.families.family import Prompt
 from vlmchat.media.image import read_picture
@@ -92,8 +92,8 @@ def computed(runner: Runner, case: CogVLM2Case, change: Callable[[Prompt], Promp
     pixels = [checkpoint.pixels(picture).to(runner.model.dtype) for picture in prompt.pictures]
     features = [network.encode(picture) for picture in pixels]
     known = {number: encoded[0] for number, encoded in enumerate(features)}
-    span = runner.span(prompt, known, 0, len(prompt.ids))
-    hidden = network.hidden_states(span, SequenceCache(network.decoder_layers()).native)[0]
+    span = runner.passes.span(prompt, known, 0, len(prompt.ids))
+    hidden = network.hidden_states(span, RowCache(network.decoder_layers()).native)[0]
     return Computed(prompt, pixels, features, hidden, network.logits(hidden))
 
 

@@ -27,10 +27,10 @@ from tests.families.cogvlm2_cases import (
     runner_of,
 )
 from vlmchat.conversation import assistant, user
-from vlmchat.engine import generate
 from vlmchat.engine.api import Request
 from vlmchat.engine.events import Finished
 from vlmchat.engine.generate import Runner
+from vlmchat.engine.grain import PREFILL_CHUNK
 from vlmchat.families.cogvlm2 import modeling
 from vlmchat.families.cogvlm2.modeling import rotary_tables
 from vlmchat.families.cogvlm2.vision import VisionBlock, VisionTower
@@ -190,7 +190,7 @@ def test_chunked_prefill_equals_whole(folder: Path, name: str, chunk: int, monke
     seen: list[Tensor] = []
     spied = runner.model.network.logits
     monkeypatch.setattr(runner.model.network, "logits", lambda hidden: seen.append(spied(hidden)) or seen[-1])  # type: ignore[func-returns-value]
-    monkeypatch.setitem(generate.PREFILL_CHUNK, "cpu", chunk)
+    monkeypatch.setitem(PREFILL_CHUNK, "cpu", chunk)
     runner.forget()
     finished = finish(runner, case.request())
     assert list(finished.token_ids) == case.about["generated_ids"]
@@ -203,14 +203,14 @@ def test_a_follow_up_turn_from_the_cache_equals_one_without(folder: Path, name: 
     case, runner = case_of(folder, name), shared(folder)
     runner.forget()
     finish(runner, case.request())
-    tiles, tokens = runner.encoded_tiles, runner.forward_tokens
+    tiles, tokens = runner.pictures.encoded_tiles, runner.passes.forward_tokens
     first = case.request()
     messages = (*first.messages, assistant("The box."), user("And now?"))
     follow_up = replace(first, messages=messages)
     warm = finish(runner, follow_up)
     total = warm.usage.prompt_tokens + warm.usage.completion_tokens - 1
-    assert runner.encoded_tiles == tiles
-    assert runner.forward_tokens - tokens <= total - len(case.about["input_ids"])
+    assert runner.pictures.encoded_tiles == tiles
+    assert runner.passes.forward_tokens - tokens <= total - len(case.about["input_ids"])
     runner.forget()
     assert finish(runner, follow_up).token_ids == warm.token_ids
 

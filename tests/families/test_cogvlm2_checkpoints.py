@@ -28,7 +28,7 @@ from tests.families.cogvlm2_cases import (
 )
 from tests.reference_cases import Tensors, rewrite_weights
 from vlmchat.engine import loader
-from vlmchat.engine.kv import SequenceCache
+from vlmchat.engine.kv import RowCache
 from vlmchat.engine.loader import load_now
 from vlmchat.engine.spread import Spread, plan_spread
 from vlmchat.errors import CheckpointError
@@ -86,14 +86,15 @@ def test_shapes_flow_through_the_real_geometry(path: Path) -> None:
     config = translate(json.loads(path.read_text()))
     network = CogVLM2Network(config)
     length, side = config.vision.features + 9, config.vision.side
-    cache = SequenceCache(network.decoder_layers())
+    cache = RowCache(network.decoder_layers())
     with torch.inference_mode(), torch.device("meta"):
         features = network.encode(torch.empty(1, 3, side, side))
         assert features.shape == (1, config.vision.features, 4096)
         embeddings = network.embed(torch.empty(1, length, dtype=torch.int64))
         for size in (length, 7, 1):
-            span = Span(embeddings[:, :size], torch.empty(1, size, dtype=torch.int64), length + 8)
+            span = Span(embeddings[:, :size], torch.empty(1, size, dtype=torch.int64), (length + 8,))
             hidden = network.hidden_states(span, cache.native)
+            cache.note([range(size)])
             assert network.logits(hidden[:, -1]).shape == (1, 128256)
     assert cache.native.get_seq_length() == length + 8
 

@@ -22,8 +22,10 @@ from vlmchat.conversation import Message, Picture, Text, Video, assistant, user
 from vlmchat.engine import loader
 from vlmchat.engine.api import Request
 from vlmchat.engine.events import Finished
-from vlmchat.engine.generate import PREFILL_CHUNK, Runner, _chunk_end
+from vlmchat.engine.generate import Runner
+from vlmchat.engine.grain import PREFILL_CHUNK
 from vlmchat.engine.loader import load_now
+from vlmchat.engine.passes import chunk_end
 from vlmchat.engine.spread import Spread, plan_spread, whole_blocks
 from vlmchat.errors import ImageError, InputError
 from vlmchat.families.generic.config import SUPPORTED
@@ -179,12 +181,12 @@ def test_greedy_tokens_over_two_turns(case: Case, pictures: tuple[Picture, Pictu
         text = case.processor.tokenizer.decode(generated, skip_special_tokens=True).strip()
         assert finished.text == text
         if follow_up:
-            computed, before = case.runner.forward_tokens, len(inputs["input_ids"][0])
+            computed, before = case.runner.passes.forward_tokens, len(inputs["input_ids"][0])
             messages = (*messages, assistant("Some thing."), follow_up)
             expected = native_logits(case, messages)
             last = list(engine_logits(case.runner, messages))
             # Behind the caches only what is new was computed, and computed right.
-            assert case.runner.forward_tokens - computed <= len(expected) - before + 1
+            assert case.runner.passes.forward_tokens - computed <= len(expected) - before + 1
             assert (torch.cat(last) - expected[-len(torch.cat(last)) :]).abs().max() < TOLERANCE
 
 
@@ -208,7 +210,7 @@ def test_pictures_are_not_cut_between_chunks(root: Path, question: tuple[Message
     prompt = case.runner.model.checkpoint.layout(question, Request(question).vision)
     ends = {slot.start + slot.length for slot in prompt.slots}
     for end in range(1, len(prompt.ids) + 5):
-        cut = _chunk_end(prompt, end)
+        cut = chunk_end(prompt, end)
         assert cut in {min(end, len(prompt.ids)), *ends}
         assert not any(slot.start < cut < slot.start + slot.length for slot in prompt.slots)
 

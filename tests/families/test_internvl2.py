@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from tests.reference_cases import INTERNVL2, QWEN2, REFERENCE, Case, internvl2_cases
 from vlmchat.conversation import Message, Text, Video, assistant, system, user
 from vlmchat.engine.generate import Runner
-from vlmchat.engine.kv import SequenceCache
+from vlmchat.engine.kv import RowCache
 from vlmchat.engine.loader import load_now
 from vlmchat.errors import CheckpointError, VideoError
 from vlmchat.families.internvl2 import processing
@@ -92,8 +92,8 @@ def prefill_logits(runner: Runner, case: Case) -> Tensor:
             number: network.encode(runner.model.checkpoint.pixels(picture)).flatten(0, 1)
             for number, picture in enumerate(prompt.pictures)
         }
-        span = runner.span(prompt, features, 0, len(prompt.ids))
-        return network.logits(network.hidden_states(span, SequenceCache(network.decoder_layers()).native))[0]
+        span = runner.passes.span(prompt, features, 0, len(prompt.ids))
+        return network.logits(network.hidden_states(span, RowCache(network.decoder_layers()).native))[0]
 
 
 @pytest.mark.parametrize("case", CASES, ids=by_name)

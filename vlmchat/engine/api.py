@@ -1,6 +1,6 @@
 """The engine's door: what ``chat``, the front ends and the scripted fake share. No torch here.
 
-An engine owns one thread and at most one loaded model. Both iterators may be consumed from any
+An engine owns one thread and at most one loaded model. Its iterators may be consumed from any
 thread; closing one early, or setting its cancel event, ends the work within one weights file, one
 tile, one prefill chunk or one token, and the iterator then ends normally (an answer still ends
 with :class:`Finished`, reason ``interrupted``).
@@ -8,14 +8,14 @@ with :class:`Finished`, reason ``interrupted``).
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from threading import Event as CancelEvent
 from typing import Protocol
 
 from vlmchat.conversation import Message
-from vlmchat.engine.events import AnswerEvent, Loading
+from vlmchat.engine.events import AnswerEvent, Loading, RowEvent
 from vlmchat.engine.view import Sight
 from vlmchat.options import LoadOptions, Sampling, VisionOptions
 
@@ -105,6 +105,24 @@ class Engine(Protocol):
             ContextOverflow: the prompt leaves no room for an answer; the numbers are in the message.
             InputError: as in :meth:`measure`.
             OutOfMemory: the device ran out; the model stays loaded, its caches are emptied.
+        """
+
+    def generate_many(
+        self, requests: Iterable[Request], width: int, cancel: CancelEvent | None = None
+    ) -> Iterator[RowEvent]:
+        """Answer ``requests``, up to ``width`` of them at a time, in one stream of numbered events.
+
+        :meth:`generate` is the same with one request. The events of one request come in their order
+        and end with its own :class:`Finished` or :class:`~vlmchat.engine.events.Failed`; those of
+        different requests come in any order. A request takes the place of whichever ended first. What
+        is no sequence is read on a thread of its own, at most ``width`` requests ahead, and never
+        waited for while there is work. Cancelled, every request that was begun ends with
+        ``interrupted`` and the others get no event. Out of memory, half of the rows are put
+        off and computed later; only a row that does not fit alone fails.
+
+        Raises:
+            ModelError: no model is loaded.
+            Exception: what iterating over ``requests`` raised, after the answers to those before it.
         """
 
     def unload(self) -> None:

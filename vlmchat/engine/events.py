@@ -10,6 +10,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
+from vlmchat.errors import VlmchatError
+
 Stage: TypeAlias = Literal["libraries", "config", "tokenizer", "weights", "unpacking", "audit", "ready"]
 FinishReason: TypeAlias = Literal["stop", "length", "interrupted"]
 
@@ -100,6 +102,15 @@ class Finished:
     timing: Timing
 
 
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """The end of one of several answers that could not be given; the others go on."""
+
+    problem: VlmchatError
+
+
 LoadEvent: TypeAlias = Loading
 AnswerEvent: TypeAlias = Encoding | Prefill | Delta | Finished
+RowEvent: TypeAlias = tuple[int, AnswerEvent | Failed]
+"""An event of the answer to one of several requests, with the request's number, from 0."""
 Event: TypeAlias = LoadEvent | AnswerEvent

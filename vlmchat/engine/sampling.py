@@ -27,6 +27,11 @@ class Sampler:
                 self._uniform()
         self.generated: list[int] = list(already)
 
+    @property
+    def plain(self) -> bool:
+        """The likeliest token is the next one, whatever was said before."""
+        return self._sampling.temperature == 0 and self._sampling.repetition_penalty == 1
+
     def next(self, logits: Tensor) -> int:
         """Choose from ``logits`` [1, vocab] float32 and remember the choice."""
         scores = self._penalised(logits[0])
@@ -60,3 +65,16 @@ class Sampler:
 
     def _uniform(self) -> float:
         return float(torch.rand((), generator=self._generator, dtype=torch.float64))
+
+
+def choose(samplers: Sequence[Sampler], logits: Tensor) -> list[int]:
+    """Return the next token of each row of ``logits`` [rows, vocab] float32; every sampler remembers its own.
+
+    Rows that are all greedy are one look at the logits: on a GPU one wait, not one for each row.
+    """
+    if not all(sampler.plain for sampler in samplers):
+        return [sampler.next(row) for sampler, row in zip(samplers, logits.chunk(len(logits)), strict=True)]
+    tokens: list[int] = logits.argmax(dim=-1).tolist()
+    for sampler, token in zip(samplers, tokens, strict=True):
+        sampler.generated.append(token)
+    return tokens

@@ -8,15 +8,16 @@ from __future__ import annotations
 
 import queue
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from threading import Event as CancelEvent
 from typing import TYPE_CHECKING, TypeAlias, TypeVar
 
 from vlmchat.engine.api import LoadedModel, PromptSize, Request
-from vlmchat.engine.events import AnswerEvent, Loading
+from vlmchat.engine.arrivals import arrivals_of
+from vlmchat.engine.events import AnswerEvent, Loading, RowEvent
 from vlmchat.engine.view import Sight, sights
-from vlmchat.errors import ModelError, OutOfMemory
+from vlmchat.errors import ModelError
 from vlmchat.options import LoadOptions
 
 if TYPE_CHECKING:
@@ -77,7 +78,17 @@ class TorchEngine:
 
     def generate(self, request: Request, cancel: CancelEvent | None = None) -> Iterator[AnswerEvent]:
         """Answer ``request``; see the contract."""
-        return self._stream(lambda stopped: self._generate(request, stopped), cancel)
+        return self._stream(lambda stopped: self.runner.answer(request, stopped), cancel)
+
+    def generate_many(
+        self, requests: Iterable[Request], width: int, cancel: CancelEvent | None = None
+    ) -> Iterator[RowEvent]:
+        """Answer ``requests``, ``width`` at a time; see the contract."""
+
+        def job(stopped: Stopped) -> Iterator[RowEvent]:
+            return self.runner.answer_many(arrivals_of(requests, width, stopped), width, stopped)
+
+        return self._stream(job, cancel)
 
     def unload(self) -> None:
         """Drop the model on the engine's thread and wait for it."""
@@ -110,18 +121,6 @@ class TorchEngine:
             torch.set_num_threads(choose_threads(model.about.weight_bytes, self._interactive))
             self._runner, self._options = Runner(model), options
             yield Loading("ready")
-
-    def _generate(self, request: Request, stopped: Stopped) -> Iterator[AnswerEvent]:
-        runner = self.runner
-        from vlmchat.engine.device import memory_guard, release_memory
-
-        try:
-            with memory_guard("answering"):
-                yield from runner.answer(request, stopped)
-        except OutOfMemory:
-            runner.forget()
-            release_memory()
-            raise
 
     def _unload(self, stopped: Stopped) -> Iterator[Loading]:
         if self._runner is not None:

@@ -18,7 +18,7 @@ from vlmchat.engine.device import memory_guard
 from vlmchat.engine.events import Finished
 from vlmchat.engine.findings import Audit, Compared, Comparing, Computing, Finding, Leftover, Step, StoredAs
 from vlmchat.engine.generate import Runner
-from vlmchat.engine.kv import SequenceCache
+from vlmchat.engine.kv import RowCache
 from vlmchat.engine.loader import Blueprint, check_packed_layers, draw_up, load
 from vlmchat.engine.reference import Case
 from vlmchat.errors import InputError
@@ -139,9 +139,9 @@ def _number_rows(runner: Runner, case: Case, prompt: Prompt) -> list[Compared]:
     if shown:
         rows.append(_numbers(case, "vision", torch.cat([_seen(network, placed[n], encoded[n]) for n in shown])))
     features = {number: tiles.flatten(0, 1) for number, tiles in enumerate(encoded)}
-    span = runner.span(prompt, features, 0, len(prompt.ids))
+    span = runner.passes.span(prompt, features, 0, len(prompt.ids))
     rows.append(_numbers(case, "embeddings", span.embeddings[0]))
-    hidden = network.hidden_states(span, SequenceCache(network.decoder_layers()).native)
+    hidden = network.hidden_states(span, RowCache(network.decoder_layers()).native)
     rows.append(_logits(case, network.logits(hidden)[0]))
     return [row for row in rows if row is not None]
 

@@ -95,17 +95,20 @@ class Prompt:
 
 @dataclass(frozen=True, slots=True)
 class Span:
-    """A stretch of consecutive prompt positions on its way through the language model.
+    """A stretch of consecutive prompt positions on its way through the language model, one for each row of a batch.
 
-    Shapes: ``embeddings`` [1, length, hidden], ``positions`` [1, length] int64 ([1, length, 3] on three
-    axes), ``experts`` [1, length] bool or None.
+    Shapes: ``embeddings`` [rows, length, hidden], ``positions`` [rows, length] int64 ([rows, length, 3] on three
+    axes), ``experts`` [rows, length] bool or None. A row whose stretch is shorter is filled up behind its end;
+    what is computed there is never seen.
     """
 
     embeddings: Tensor
     positions: Tensor
-    total: int
-    """Length of the whole sequence this span belongs to, as if it were computed in one call."""
+    totals: tuple[int, ...]
+    """Length of each row's whole sequence, as if it were computed in one call."""
     experts: Tensor | None = None
+    starts: tuple[int, ...] = ()
+    """Positions of each row that the cache holds, where they differ; empty where all rows are equally far."""
 
 
 def following(position: Position, steps: int) -> Position:
@@ -153,15 +156,17 @@ class Network(Protocol):
 
     module: nn.Module
     """What the weights rules name their targets in."""
+    joins_tiles: bool
+    """Tiles of several pictures may share a call of :meth:`encode`."""
 
     def encode(self, pixels: Tensor) -> Tensor:
         """Return projected features [tiles, tokens, hidden] of ``pixels`` [tiles, 3, side, side]."""
 
     def embed(self, ids: Tensor) -> Tensor:
-        """Return token embeddings [1, length, hidden] of ``ids`` [1, length]."""
+        """Return token embeddings [rows, length, hidden] of ``ids`` [rows, length]."""
 
     def hidden_states(self, span: Span, cache: Cache) -> Tensor:
-        """Run ``span`` behind what ``cache`` holds; return the last hidden states [1, length, hidden]."""
+        """Run ``span`` behind what ``cache`` holds; return the last hidden states [rows, length, hidden]."""
 
     def logits(self, hidden: Tensor) -> Tensor:
         """Return float32 logits [.., vocab] of hidden states [.., hidden]."""

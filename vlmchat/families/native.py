@@ -6,7 +6,7 @@ positions and hands embeddings. A family adds how its pictures become features.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, TypeAlias
 
 from accelerate import init_empty_weights
 from torch import Tensor, nn
@@ -15,6 +15,10 @@ from transformers.cache_utils import Cache
 from transformers.configuration_utils import PreTrainedConfig
 
 from vlmchat.families.family import Span
+from vlmchat.families.masks import Order
+
+Masks: TypeAlias = Tensor | dict[str, Tensor] | None
+"""Bool [rows, 1, length, keys], True where a key is attended to; by kind of layer where layers differ."""
 
 
 class TiedHead(nn.Module):
@@ -49,6 +53,8 @@ class TiedHead(nn.Module):
 class NativeNetwork:
     """A model with a decoder and ``lm_head``, weights on the meta device when built."""
 
+    joins_tiles = True
+
     def __init__(self, architecture: Any, config: PreTrainedConfig) -> None:
         """Build Transformers' class ``architecture`` for ``config``."""
         # Buffers that no file holds (rotary frequencies) are computed here and now, in float32.
@@ -63,16 +69,37 @@ class NativeNetwork:
         self.module.add_module("lm_head", TiedHead(self._text.embed_tokens))
 
     def embed(self, ids: Tensor) -> Tensor:
-        """Return token embeddings [1, length, hidden] of ``ids`` [1, length]."""
+        """Return token embeddings [rows, length, hidden] of ``ids`` [rows, length]."""
         embeddings: Tensor = self._text.embed_tokens(ids)
         return embeddings
 
     def hidden_states(self, span: Span, cache: Cache) -> Tensor:
-        """Run ``span`` behind ``cache``; return the last hidden states [1, length, hidden]."""
+        """Run ``span`` behind ``cache``; return the last hidden states [rows, length, hidden]."""
         hidden: Tensor = self._text(
-            inputs_embeds=span.embeddings, position_ids=span.positions, past_key_values=cache, use_cache=True
+            inputs_embeds=span.embeddings,
+            position_ids=span.positions,
+            attention_mask=self.masks(span, cache),
+            past_key_values=cache,
+            use_cache=True,
         ).last_hidden_state
         return hidden
+
+    def masks(self, span: Span, cache: Cache) -> Masks:
+        """Return what each position attends to; None where that is all before it, in rows that are equally far."""
+        if not span.starts:
+            return None
+        order = Order.of(span, cache)
+        return self.narrowed(order, order.before())
+
+    def narrowed(self, order: Order, seen: Tensor) -> Masks:
+        """Narrow ``seen`` [rows, 1, length, keys] to the sliding window in the layers that have one."""
+        config = self._text.config
+        window: int | None = getattr(config, "sliding_window", None)
+        if window is None:
+            return seen
+        near = seen & order.within(window)
+        kinds = set(getattr(config, "layer_types", None) or ())
+        return {kind: near if kind == "sliding_attention" else seen for kind in kinds} if kinds else near
 
     def logits(self, hidden: Tensor) -> Tensor:
         """Return float32 logits [.., vocab] of hidden states [.., hidden]."""

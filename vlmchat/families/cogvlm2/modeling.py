@@ -19,12 +19,13 @@ from transformers.cache_utils import Cache
 from vlmchat.families.cogvlm2.config import CogVLM2Config
 from vlmchat.families.cogvlm2.vision import VisionTower
 from vlmchat.families.family import Span
+from vlmchat.families.masks import Order
 from vlmchat.families.packed.base import replace_linears
 from vlmchat.families.packed.bnb4 import Bnb4Linear
 
 
 class Routes(NamedTuple):
-    """Which places of a span go through which expert, as int64 place numbers.
+    """Which places of a span go through which expert, as int64 place numbers over all its rows.
 
     A tuple, so that Accelerate carries it to a layer's device.
     """
@@ -34,25 +35,26 @@ class Routes(NamedTuple):
 
 
 def routes_of(experts: Tensor | None) -> Routes | None:
-    """Sort the places of ``experts`` [1, length] bool, once for all layers; None: all take the language expert."""
+    """Sort the places of ``experts`` [rows, length] bool, once for all layers; None: all take the language expert."""
     if experts is None:
         return None
-    vision = experts[0].nonzero().flatten()
-    return Routes((~experts[0]).nonzero().flatten(), vision) if len(vision) else None
+    flat = experts.flatten()
+    vision = flat.nonzero().flatten()
+    return Routes((~flat).nonzero().flatten(), vision) if len(vision) else None
 
 
 def rotary_tables(inv_freq: Tensor, positions: Tensor) -> tuple[Tensor, Tensor]:
-    """Return cos and sin [length, head size / 2] in the dtype of ``inv_freq`` [head size / 2].
+    """Return cos and sin [.., head size / 2] of ``positions`` [..], in the dtype of ``inv_freq`` [head size / 2].
 
     Positions, products and results are all rounded to that dtype, as in the original: in bfloat16
     positions above 256 begin to collide, and the weights were trained with that.
     """
-    angles = torch.outer(positions.to(inv_freq.dtype), inv_freq)
+    angles = positions.to(inv_freq.dtype).unsqueeze(-1) * inv_freq
     return angles.cos(), angles.sin()
 
 
 def rotate(states: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-    """Turn ``states`` [1, heads, length, head size], whose halves are the two coordinates of each plane."""
+    """Turn ``states`` [rows, heads, length, head size], whose halves are the two coordinates of each plane."""
     first, second = states.chunk(2, dim=-1)
     return torch.cat((first * cos - second * sin, first * sin + second * cos), dim=-1)
 
@@ -83,7 +85,7 @@ class GatedMlp(nn.Module):
         self.activation: Callable[[Tensor], Tensor] = ACT2FN[config.activation]
 
     def forward(self, hidden: Tensor) -> Tensor:
-        """Map [1, length, hidden] to the same shape."""
+        """Map [rows, length, hidden] to the same shape."""
         mapped: Tensor = self.down(self.activation(self.gate(hidden)) * self.up(hidden))
         return mapped
 
@@ -99,16 +101,27 @@ class Projections(nn.Module):
 
 
 def routed(hidden: Tensor, routes: Routes | None, language: nn.Module, vision: nn.Module | None) -> Tensor:
-    """Send each place of ``hidden`` [1, length, in] through its own expert and no other: [1, length, out]."""
+    """Send each place of ``hidden`` [rows, length, in] through its own expert and no other: [rows, length, out]."""
     if routes is None or vision is None:
         everything: Tensor = language(hidden)
         return everything
-    seen = vision(hidden[:, routes.vision])
-    mixed: Tensor = seen.new_empty(*hidden.shape[:2], seen.shape[-1])
-    mixed[:, routes.vision] = seen
+    flat = hidden.flatten(0, 1)
+    seen = vision(flat[routes.vision])
+    mixed: Tensor = seen.new_empty(len(flat), seen.shape[-1])
+    mixed[routes.vision] = seen
     if len(routes.language):
-        mixed[:, routes.language] = language(hidden[:, routes.language])
-    return mixed
+        mixed[routes.language] = language(flat[routes.language])
+    return mixed.view(*hidden.shape[:2], -1)
+
+
+class Placement(NamedTuple):
+    """Where the places of a span stand; the same for every layer. A tuple for the same reason as :class:`Routes`."""
+
+    positions: Tensor
+    """Rotary positions, int64 [rows, length]."""
+    routes: Routes | None
+    seen: Tensor | None
+    """Bool [rows, 1, length, keys], what each place attends to; None where the rows are equally far."""
 
 
 class Attention(nn.Module):
@@ -126,42 +139,44 @@ class Attention(nn.Module):
         self.widths = [config.hidden, *2 * [config.kv_heads * config.head_size]]
         self.head_size = config.head_size
 
-    def forward(self, hidden: Tensor, positions: Tensor, routes: Routes | None, past_key_values: Cache) -> Tensor:
-        """Attend from ``hidden`` [1, length, hidden] to everything in ``past_key_values`` and to itself."""
-        vision = self.vision
+    def forward(self, hidden: Tensor, order: Placement, past_key_values: Cache) -> Tensor:
+        """Attend from ``hidden`` [rows, length, hidden] to everything in ``past_key_values`` and to itself."""
+        vision, routes = self.vision, order.routes
         fused = routed(hidden, routes, self.language.qkv, vision and vision.qkv)
         query, key, value = (
-            part.reshape(1, hidden.shape[1], -1, self.head_size).transpose(1, 2)
+            part.reshape(*hidden.shape[:2], -1, self.head_size).transpose(1, 2)
             for part in torch.split(fused, self.widths, dim=-1)
         )
-        cos, sin = rotary_tables(self.inv_freq, positions[0])
+        cos, sin = rotary_tables(self.inv_freq, order.positions.unsqueeze(1))
         keys, values = past_key_values.update(rotate(key, cos, sin), value, self.layer)
-        attended = causal_attention(rotate(query, cos, sin), keys, values).transpose(1, 2).flatten(2)
+        attended = causal_attention(rotate(query, cos, sin), keys, values, order.seen).transpose(1, 2).flatten(2)
         return routed(attended, routes, self.language.dense, vision and vision.dense)
 
 
-def causal_attention(query: Tensor, keys: Tensor, values: Tensor) -> Tensor:
-    """Attend from the last places of a sequence.
+def causal_attention(query: Tensor, keys: Tensor, values: Tensor, seen: Tensor | None) -> Tensor:
+    """Attend from the last places of each row.
 
     Args:
-        query: [1, heads, length, head size], the newest ``length`` places.
-        keys: [1, kv heads, total, head size]; consecutive query heads share one.
+        query: [rows, heads, length, head size], the newest ``length`` places.
+        keys: [rows, kv heads, total, head size]; consecutive query heads share one.
         values: as ``keys``.
+        seen: bool [rows, 1, length, total], what each place attends to; None where the rows are equally far.
 
     Returns:
-        [1, heads, length, head size]
+        [rows, heads, length, head size]
     """
     length, total = query.shape[2], keys.shape[2]
     groups = query.shape[1] // keys.shape[1]
     if length == 1:
         # One place sees everything, so the heads of a group can stand as its places: no key is copied.
-        folded = query.reshape(1, keys.shape[1], groups, -1)
-        return functional.scaled_dot_product_attention(folded, keys, values).reshape(query.shape)
+        folded = query.reshape(len(query), keys.shape[1], groups, -1)
+        return functional.scaled_dot_product_attention(folded, keys, values, attn_mask=seen).reshape(query.shape)
     keys, values = (states.repeat_interleave(groups, dim=1) for states in (keys, values))
-    if length == total:
+    if seen is None and length == total:
         return functional.scaled_dot_product_attention(query, keys, values, is_causal=True)
-    mask = torch.ones(length, total, dtype=torch.bool, device=query.device).tril(total - length)
-    return functional.scaled_dot_product_attention(query, keys, values, attn_mask=mask)
+    if seen is None:
+        seen = torch.ones(length, total, dtype=torch.bool, device=query.device).tril(total - length)
+    return functional.scaled_dot_product_attention(query, keys, values, attn_mask=seen)
 
 
 class ExpertMlp(nn.Module):
@@ -173,7 +188,7 @@ class ExpertMlp(nn.Module):
         self.vision = None if config.video else GatedMlp(config)
 
     def forward(self, hidden: Tensor, routes: Routes | None) -> Tensor:
-        """Map [1, length, hidden] to the same shape."""
+        """Map [rows, length, hidden] to the same shape."""
         return routed(hidden, routes, self.language, self.vision)
 
 
@@ -187,10 +202,10 @@ class DecoderLayer(nn.Module):
         self.post_attention_norm = RmsNorm(config.hidden, config.norm_eps)
         self.mlp = ExpertMlp(config)
 
-    def forward(self, hidden: Tensor, positions: Tensor, routes: Routes | None, past_key_values: Cache) -> Tensor:
-        """Map [1, length, hidden] to the same shape."""
-        hidden = hidden + self.attention(self.input_norm(hidden), positions, routes, past_key_values=past_key_values)
-        mapped: Tensor = hidden + self.mlp(self.post_attention_norm(hidden), routes)
+    def forward(self, hidden: Tensor, order: Placement, past_key_values: Cache) -> Tensor:
+        """Map [rows, length, hidden] to the same shape."""
+        hidden = hidden + self.attention(self.input_norm(hidden), order, past_key_values=past_key_values)
+        mapped: Tensor = hidden + self.mlp(self.post_attention_norm(hidden), order.routes)
         return mapped
 
 
@@ -209,16 +224,19 @@ class CogVLM2Model(nn.Module):
         self.lm_head = nn.Linear(config.hidden, config.vocabulary, bias=False)
 
     def forward(self, span: Span, cache: Cache) -> Tensor:
-        """Run ``span`` behind ``cache`` and return hidden states [1, length, hidden] behind the last norm."""
-        hidden, routes = span.embeddings, routes_of(span.experts)
+        """Run ``span`` behind ``cache`` and return hidden states [rows, length, hidden] behind the last norm."""
+        seen = Order.of(span, cache).before() if span.starts else None
+        hidden, order = span.embeddings, Placement(span.positions, routes_of(span.experts), seen)
         for layer in self.layers:
-            hidden = layer(hidden, span.positions, routes, past_key_values=cache)
+            hidden = layer(hidden, order, past_key_values=cache)
         normed: Tensor = self.norm(hidden)
         return normed
 
 
 class CogVLM2Network:
     """One CogVLM2 model, weights still on the meta device when built."""
+
+    joins_tiles = True
 
     def __init__(self, config: CogVLM2Config) -> None:
         with torch.device("meta"):
@@ -233,12 +251,12 @@ class CogVLM2Network:
         return features
 
     def embed(self, ids: Tensor) -> Tensor:
-        """Return token embeddings [1, length, hidden] of ``ids`` [1, length]."""
+        """Return token embeddings [rows, length, hidden] of ``ids`` [rows, length]."""
         embeddings: Tensor = self.module.embed_tokens(ids)
         return embeddings
 
     def hidden_states(self, span: Span, cache: Cache) -> Tensor:
-        """Run ``span`` behind ``cache``; return hidden states [1, length, hidden] behind the last norm."""
+        """Run ``span`` behind ``cache``; return hidden states [rows, length, hidden] behind the last norm."""
         hidden: Tensor = self.module(span, cache)
         return hidden
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Collection, Iterator
+from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 from transformers.cache_utils import Cache
 
 from vlmchat.errors import CheckpointError
@@ -16,11 +16,14 @@ from vlmchat.families.family import Span
 from vlmchat.families.generic.config import GenericConfig
 from vlmchat.families.generic.processing import PictureProcessor, as_image
 from vlmchat.families.generic.weights import HEAD, renamed
-from vlmchat.families.native import NativeNetwork
+from vlmchat.families.masks import Order
+from vlmchat.families.native import Masks, NativeNetwork
 
 
 class GenericNetwork(NativeNetwork):
     """One model of a class that Transformers has, weights still on the meta device when built."""
+
+    joins_tiles = False
 
     def __init__(self, config: GenericConfig, processor: PictureProcessor, names: Collection[str]) -> None:
         """Build it.
@@ -65,20 +68,21 @@ class GenericNetwork(NativeNetwork):
         return features[None]
 
     def embed(self, ids: Tensor) -> Tensor:
-        """Return token embeddings [1, length, hidden] of ``ids`` [1, length]; placeholders may have none."""
+        """Return token embeddings [rows, length, hidden] of ``ids`` [rows, length]; placeholders may have none."""
         return super().embed(ids.masked_fill(ids == self._placeholder_id, 0))
 
     def hidden_states(self, span: Span, cache: Cache) -> Tensor:
-        """Run ``span`` behind ``cache``; return the last hidden states [1, length, hidden]."""
-        positions = span.positions if span.positions.ndim == 2 else span.positions.permute(2, 0, 1)
-        marked: dict[str, Tensor] = {}
-        if self._joined and span.experts is not None:
-            # The mask is built for all keys, those in the cache included, by their number in the sequence.
-            marked["token_type_ids"] = functional.pad(span.experts.long(), (cache.get_seq_length(), 0))
-        hidden: Tensor = self._inner(
-            inputs_embeds=span.embeddings, position_ids=positions, past_key_values=cache, use_cache=True, **marked
-        ).last_hidden_state
-        return hidden
+        """Run ``span`` behind ``cache``; return the last hidden states [rows, length, hidden]."""
+        if span.positions.ndim == 3:
+            span = replace(span, positions=span.positions.permute(2, 0, 1))
+        return super().hidden_states(span, cache)
+
+    def masks(self, span: Span, cache: Cache) -> Masks:
+        """Return what each position attends to: everything before it, and its own picture where these are joined."""
+        if not self._joined or span.experts is None:
+            return super().masks(span, cache)
+        order = Order.of(span, cache)
+        return self.narrowed(order, order.before() | order.together(span.experts))
 
 
 def _stacked(module: nn.Module) -> Iterator[nn.Module]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Hashable
 from typing import Any
 
 import torch
@@ -26,17 +27,33 @@ class WholePromptRotary(nn.Module):
     def __init__(self, native: nn.Module) -> None:
         super().__init__()
         self.native = native
-        self.total = 0
-        """Length of the sequence as if it were computed in one call."""
+        self.totals: tuple[int, ...] = (0,)
+        """Length of each row's sequence as if it were computed in one call."""
 
     def forward(self, hidden: Tensor, position_ids: Tensor) -> tuple[Tensor, Tensor]:
-        """Return cos and sin [1, length, head size] for ``position_ids`` [1, length]."""
+        """Return cos and sin [rows, length, head size] for ``position_ids`` [rows, length], a table for each row."""
+        tables = [self._table(total) for total in self.totals]
+        if len(set(tables)) == 1:
+            return self._turned(hidden, position_ids, max(self.totals))
+        turned = [self._turned(hidden, position_ids[row : row + 1], total) for row, total in enumerate(self.totals)]
+        cos, sin = (torch.cat(parts) for parts in zip(*turned, strict=True))
+        return cos, sin
+
+    def _turned(self, hidden: Tensor, position_ids: Tensor, total: int) -> tuple[Tensor, Tensor]:
+        """Return cos and sin of the table of a sequence of ``total`` positions."""
         native: Any = self.native
         native.max_seq_len_cached = native.original_max_seq_len
         native.inv_freq = native.original_inv_freq.clone()
-        last = position_ids.new_full((1, 1), self.total - 1)
+        last = position_ids.new_full((len(position_ids), 1), total - 1)
         cos, sin = native(hidden, torch.cat([position_ids, last], dim=1))
         return cos[:, :-1], sin[:, :-1]
+
+    def _table(self, total: int) -> Hashable:
+        """Say which table a sequence of ``total`` positions has: two short ones share it."""
+        native: Any = self.native
+        if native.rope_type == "longrope":
+            return bool(total > native.config.rope_parameters["original_max_position_embeddings"])
+        return max(total, int(native.original_max_seq_len))
 
 
 class InternVL2Network(NativeNetwork):
@@ -60,7 +77,7 @@ class InternVL2Network(NativeNetwork):
         return features
 
     def hidden_states(self, span: Span, cache: Cache) -> Tensor:
-        """Run ``span`` behind ``cache``; return the last hidden states [1, length, hidden]."""
+        """Run ``span`` behind ``cache``; return the last hidden states [rows, length, hidden]."""
         if self._rotary is not None:
-            self._rotary.total = span.total
+            self._rotary.totals = span.totals
         return super().hidden_states(span, cache)
