@@ -7,15 +7,18 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from vlmchat.chat.shelf import Offer
-from vlmchat.engine.api import LoadedModel
 from vlmchat.engine.machine import Machine, look
 from vlmchat.engine.verdict import SETTINGS, Fit, judge, refuse_too_large
 from vlmchat.families.sizes import Sizes, sizes_of, sizes_of_folder
 from vlmchat.hub.local import huggingface_cache, modelscope_cache
 from vlmchat.options import LoadOptions
 from vlmchat.settings import Hub
+
+if TYPE_CHECKING:
+    from vlmchat.engine.api import LoadedModel
 
 
 def machine_now(hub: Hub = "auto") -> Machine:

@@ -7,9 +7,7 @@ memory. A container's memory limit counts as the end of memory.
 from __future__ import annotations
 
 import os
-import platform
 import shutil
-import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +18,7 @@ _DRIVER = "nvidia-smi"
 _PATIENCE_S = 5.0
 """A driver that hangs must not hang a command."""
 _CGROUP = Path("/sys/fs/cgroup")
+_MEMINFO = Path("/proc/meminfo")
 _MIB = 1024**2
 
 
@@ -57,16 +56,14 @@ def look(downloads: Path) -> Machine:
     Args:
         downloads: where checkpoints go; need not exist yet.
     """
-    import psutil  # late: it takes 20 CPU-milliseconds, and only this function needs it
-
-    memory = psutil.virtual_memory()
+    free, total = _memory()
     limit = _container_room()
     return Machine(
-        memory_free=min([memory.available, *limit[:1]]),
-        memory_total=min([memory.total, *limit[1:]]),
+        memory_free=min([free, *limit[:1]]),
+        memory_total=min([total, *limit[1:]]),
         disk_free=shutil.disk_usage(_existing(downloads)).free,
         gpus=_gpus(),
-        unified=platform.system() == "Darwin" and platform.machine() == "arm64",
+        unified=sys.platform == "darwin" and os.uname().machine == "arm64",
         bfloat16=_computes_bfloat16(),
     )
 
@@ -80,6 +77,8 @@ def ask_driver(fields: str, patience_s: float = _PATIENCE_S) -> list[str]:
     """
     if shutil.which(_DRIVER) is None:
         return []
+    import subprocess  # late: most machines have no driver to ask, and lists pay for what is imported
+
     command = (_DRIVER, f"--query-gpu={fields}", "--format=csv,noheader")
     try:
         answer = subprocess.run(command, capture_output=True, text=True, timeout=patience_s, check=False)
@@ -101,6 +100,20 @@ def _gpus() -> tuple[Gpu, ...]:
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
     chosen = list(cards) if visible is None else [number.strip() for number in visible.split(",")]
     return tuple(Gpu(at, *cards[index]) for at, index in enumerate(chosen) if index in cards)
+
+
+def _memory() -> tuple[int, int]:
+    """Return free and total bytes of main memory."""
+    try:
+        lines = (line.split() for line in _MEMINFO.read_text(encoding="ascii").splitlines())
+        kilobytes = {name.rstrip(":"): int(count) for name, count, *_ in lines}
+        return kilobytes["MemAvailable"] * 1024, kilobytes["MemTotal"] * 1024
+    except (OSError, ValueError, KeyError):
+        # Late: it takes 15 CPU-milliseconds, and says on Linux what the kernel's own table says.
+        import psutil
+
+        memory = psutil.virtual_memory()
+        return memory.available, memory.total
 
 
 def _container_room() -> list[int]:

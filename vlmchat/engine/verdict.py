@@ -8,13 +8,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
-from vlmchat.engine.api import LoadedModel
 from vlmchat.engine.fit import Estimate, estimate
 from vlmchat.engine.machine import Kind, Machine
 from vlmchat.errors import DoesNotFit
 from vlmchat.families.sizes import Sizes
 from vlmchat.options import LoadOptions, Quantization
+
+if TYPE_CHECKING:
+    from vlmchat.engine.api import LoadedModel
 
 SETTINGS: tuple[Quantization, ...] = ("none", "8-bit", "4-bit")
 """From the most exact to the smallest."""

@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
 from vlmchat.errors import CheckpointError
-from vlmchat.families.headers import prevailing_dtype
 from vlmchat.families.registry import read_config
 
 Config: TypeAlias = Mapping[str, Any]
@@ -155,6 +154,9 @@ def sizes_of_folder(folder: Path) -> Sizes | None:
         return None
     sizes = sizes_of(config)
     if sizes is not None and sizes.dtype is None:
+        # Late: a catalog row needs no headers, and `show` pays for every import.
+        from vlmchat.families.headers import prevailing_dtype
+
         return replace(sizes, dtype=prevailing_dtype(folder))
     return sizes
 
