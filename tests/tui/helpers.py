@@ -126,7 +126,7 @@ class Driven:
 
     async def idle(self) -> None:
         """Wait until nothing is being answered or asked."""
-        await self.until(lambda: self.desk.answering is None and not self.chat._starting)
+        await self.until(lambda: not self.chat.flow.busy)
         await self.pilot.pause()
 
     async def asked(self, text: str) -> None:

@@ -17,21 +17,31 @@ from vlmchat.tui.actions import ACTIONS, SCOPES, Action, key_of, of, shown
 from vlmchat.tui.app import VlmchatApp
 from vlmchat.tui.screens.chat import ChatScreen
 from vlmchat.tui.screens.chats import ChatsScreen
+from vlmchat.tui.screens.crop import CropScreen
 from vlmchat.tui.screens.help import HelpScreen
 from vlmchat.tui.screens.models import ModelsScreen
+from vlmchat.tui.screens.pictures import PicturesScreen
+from vlmchat.tui.screens.tiles import TilesScreen
 from vlmchat.tui.widgets.chips import Chip
 from vlmchat.tui.widgets.prompt import PromptArea
+from vlmchat.tui.widgets.turn import TurnView
 from vlmchat.tui.words import english
 
 HOMES: dict[str, type[DOMNode]] = {
     "app": VlmchatApp,
     "chat": ChatScreen,
     "prompt": PromptArea,
+    "turn": TurnView,
+    "pictures": PicturesScreen,
+    "tiles": TilesScreen,
+    "crop": CropScreen,
     "chips": Chip,
     "models": ModelsScreen,
     "chats": ChatsScreen,
 }
-LEGACY = re.compile(r"ctrl\+[a-z]|f[1-9]|f1[0-2]|enter|escape|up|down|backspace|delete|pageup|pagedown|[a-z]")
+LEGACY = re.compile(
+    r"ctrl\+[a-z]|f[1-9]|f1[0-2]|enter|escape|up|down|backspace|delete|left|right|pageup|pagedown|[a-z]"
+)
 """What a terminal without any keyboard protocol sends as a code of its own."""
 DOUBLES = {"ctrl+i", "ctrl+m", "ctrl+h"}
 """The same bytes as Tab, Enter and Backspace."""
@@ -39,20 +49,22 @@ DOUBLES = {"ctrl+i", "ctrl+m", "ctrl+h"}
 
 @pytest.mark.parametrize("action", ACTIONS, ids=lambda action: f"{action.scope}.{action.id}")
 def test_action_is_typable_named_and_done(action: Action) -> None:
-    keys = action.key.split(",")
+    keys = action.key.split(",") if action.key else []
     assert all(LEGACY.fullmatch(key) and key not in DOUBLES for key in keys)
+    assert keys or action.commands
     assert action.label
     assert action.tip.endswith(".")
-    method = action.method.split("(")[0]
+    method, _ = action.call
     assert hasattr(HOMES[action.scope], f"action_{method}"), action
 
 
 def test_no_key_is_given_twice_in_one_place() -> None:
     for scope in SCOPES:
-        keys = [key for action in of(scope) for key in action.key.split(",")]
+        keys = [key for action in of(scope) for key in action.key.split(",") if key]
         assert len(keys) == len(set(keys)), scope
-    chat = {key for scope in ("app", "chat", "prompt") for action in of(scope) for key in action.key.split(",")}
-    assert len(chat) == sum(len(of(scope)) for scope in ("app", "chat", "prompt"))
+    for scopes in (("app", "chat", "prompt"), ("app", "turn"), ("app", "chips")):
+        keys = [key for action in ACTIONS if action.scope in scopes for key in action.key.split(",") if key]
+        assert len(keys) == len(set(keys)), scopes
 
 
 def test_keys_are_written_as_people_write_them() -> None:
@@ -60,7 +72,7 @@ def test_keys_are_written_as_people_write_them() -> None:
 
 
 async def test_help_lists_every_action() -> None:
-    async with driven(build(), (120, 100)) as run:
+    async with driven(build(), (120, 190)) as run:
         await run.pilot.press("f1")
         await run.until(lambda: isinstance(run.app.screen, HelpScreen))
         await run.pilot.pause()
@@ -73,7 +85,7 @@ async def test_help_lists_every_action() -> None:
 
 
 async def test_palette_finds_actions_and_themes() -> None:
-    async with driven(build(), (120, 60)) as run:
+    async with driven(build(), (120, 110)) as run:
         await run.pilot.press("ctrl+p")
         await run.until(lambda: "Theme: Paper" in plain(run.app.screen))
         page = plain(run.app.screen)

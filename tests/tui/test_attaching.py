@@ -21,24 +21,27 @@ from vlmchat.tui.attaching import attach_pasted, attach_typed, mentions, pasted
         (r"/tmp/my\ cat.png what", ["/tmp/my cat.png"]),
         ("'/tmp/my cat.png' and \"/tmp/x.gif\"", ["/tmp/my cat.png", "/tmp/x.gif"]),
         ("file:///tmp/my%20cat.png", ["/tmp/my cat.png"]),
-        ("and/or 3/4 http://a.b/c.png https://a.b/c.png", []),
+        ("and/or 3/4 http://a.b/c https://a.b/c.html", []),
+        ("is http://a.b/c.png?x=1 like https://a.b/d.JPG!", ["http://a.b/c.png?x=1", "https://a.b/d.JPG"]),
+        ("a.png[1,2,3,4] or (./b.png[0.1, .2,.5,.5])?", ["a.png[1,2,3,4]"]),
+        ("'./my b.png[0.1, .2,.5,.5]', './my c.png'[1, 2, 3, 4]", ["my b.png[0.1, .2,.5,.5]", "my c.png[1, 2, 3, 4]"]),
         ("it's a 'quoted phrase' here", []),
         ("/ ./ plain", []),
         ("", []),
     ],
 )
 def test_mentions(text: str, paths: list[str]) -> None:
-    assert [str(mention.path) for mention in mentions(text)] == paths
+    assert [mention.source for mention in mentions(text)] == paths
 
 
 def test_a_bare_line_with_blanks_is_tried_whole_first() -> None:
-    assert [str(mention.path) for mention in mentions("/tmp/my cat.png")] == ["/tmp/my cat.png", "/tmp/my", "cat.png"]
+    assert [mention.source for mention in mentions("/tmp/my cat.png")] == ["/tmp/my cat.png", "/tmp/my", "cat.png"]
 
 
 def test_home_is_expanded_and_unknown_users_are_not(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOME", "/home/me")
-    assert str(mentions("~/cat.png")[0].path) == "/home/me/cat.png"
-    assert str(mentions("~nobody-at-all/cat.png")[0].path) == "~nobody-at-all/cat.png"
+    assert mentions("~/cat.png")[0].source == "/home/me/cat.png"
+    assert mentions("~nobody-at-all/cat.png")[0].source == "~nobody-at-all/cat.png"
 
 
 @pytest.mark.parametrize("text", ["plain words", "words and /usr/bin", "x" * 30_000, "", "a\n/b.png"])

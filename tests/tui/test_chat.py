@@ -17,7 +17,7 @@ from vlmchat.media.image import read_picture
 from vlmchat.store.chats import ChatStore
 from vlmchat.tui import bridge
 from vlmchat.tui.memory import Draft
-from vlmchat.tui.screens.panel import ErrorPanel, LinkPanel
+from vlmchat.tui.screens.panel import ChoicePanel, LinkPanel
 from vlmchat.tui.widgets.answer import AnswerText
 from vlmchat.tui.widgets.hints import KeyHints
 from vlmchat.tui.widgets.status import StatusLine
@@ -129,14 +129,14 @@ async def test_failed_load_shows_a_panel_and_returns_the_question() -> None:
         await run.ask("Ready?")
         await run.until(lambda: run.desk.queued)
         engine.may_load.set()
-        await run.until(lambda: isinstance(run.app.screen, ErrorPanel))
+        await run.until(lambda: isinstance(run.app.screen, ChoicePanel))
         await run.pilot.pause()
         panel = plain(run.app.screen)
         assert "The folder is [b]empty[/b]." in panel
         assert "Name another one." in panel
         assert "back in the box" in panel
         assert "Traceback" not in panel
-        await run.pilot.press("enter")
+        await run.pilot.press("escape")
         assert run.app.screen is run.chat
         assert run.draft.text == "Ready?"
         assert "not loaded" in run.text_of(StatusLine)
@@ -147,8 +147,8 @@ async def test_failed_load_shows_a_panel_and_returns_the_question() -> None:
 
 async def test_panel_leads_to_the_models() -> None:
     async with driven(build(ScriptedEngine(load_error=CheckpointError("No.")))) as run:
-        await run.until(lambda: isinstance(run.app.screen, ErrorPanel))
-        await run.pilot.press("ctrl+l")
+        await run.until(lambda: isinstance(run.app.screen, ChoicePanel))
+        await run.pilot.press("1")
         await run.until(lambda: getattr(run.app.screen, "scope", "") == "models")
 
 
@@ -162,7 +162,11 @@ async def test_failed_answer_returns_question_and_pictures(tmp_path: Path) -> No
         await run.until(lambda: run.draft.pictures)
         assert run.draft == Draft("Describe it.", (picture,))
         assert run.questions == []
-        assert "4,000 tokens do not fit into 1,000.\nBegin a new chat." in run.toasts
+        await run.until(lambda: isinstance(run.app.screen, ChoicePanel))
+        await run.pilot.pause()
+        assert "4,000 tokens do not fit into 1,000." in plain(run.app.screen)
+        assert "Begin a new chat." in plain(run.app.screen)
+        await run.pilot.press("escape")
         assert "ready" in run.text_of(StatusLine)
 
 
@@ -174,9 +178,6 @@ async def test_what_was_typed_meanwhile_follows_the_returned_question() -> None:
         await run.ask("Count.")
         await run.until(lambda: run.desk.answering)
         await run.write("and then")
-        await run.pilot.press("enter")
-        assert "still coming" in run.toasts
-        assert run.draft.text == "and then"
         assert run.desk.answering is not None
         run.chat.post_message(bridge.AnswerFailed(run.desk.answering.id, ContextOverflow("Full.")))
         await run.until(lambda: run.draft.text == "Count.\nand then")
@@ -187,8 +188,8 @@ async def test_out_of_memory_is_a_panel_and_the_chat_lives() -> None:
     async with driven(build(engine)) as run:
         await run.ready()
         await run.ask("Describe it.")
-        await run.until(lambda: isinstance(run.app.screen, ErrorPanel))
-        await run.pilot.press("enter")
+        await run.until(lambda: isinstance(run.app.screen, ChoicePanel))
+        await run.pilot.press("escape")
         assert run.draft.text == "Describe it."
         await run.pilot.press("enter")
         await run.until(lambda: run.answers and run.answers[0].text == "fine")
@@ -393,7 +394,7 @@ async def test_error_in_mid_answer_keeps_what_was_written_and_returns_the_questi
     async with driven(build(Failing())) as run:
         await run.ready()
         await run.ask("What is it?")
-        await run.until(lambda: isinstance(run.app.screen, ErrorPanel))
+        await run.until(lambda: isinstance(run.app.screen, ChoicePanel))
         await run.pilot.press("enter")
         assert run.answers[0].text.strip() == "A red circle."
         assert "not answered" in plain(run.answers[0])

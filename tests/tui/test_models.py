@@ -15,7 +15,7 @@ from vlmchat.paths import places
 from vlmchat.tui.memory import Memory
 from vlmchat.tui.screens import models
 from vlmchat.tui.screens.models import ModelRow, ModelsScreen
-from vlmchat.tui.screens.panel import ErrorPanel, Panel
+from vlmchat.tui.screens.panel import ChoicePanel, Panel
 from vlmchat.tui.widgets.status import StatusLine
 
 
@@ -138,14 +138,14 @@ async def test_failed_switch_goes_back_to_the_model_in_memory(tmp_path: Path) ->
         await run.ready()
         before = run.desk.model
         run.chat.switch_model(str(tmp_path / "missing"))
-        await run.until(lambda: isinstance(run.app.screen, ErrorPanel))
+        await run.until(lambda: isinstance(run.app.screen, ChoicePanel))
         assert run.desk.model == before
         await run.pilot.press("enter")
         await run.asked("Still there?")
         engine.load_error = CheckpointError("Broken.")
         engine.loaded = None
         run.chat.switch_model(str(tmp_path))
-        await run.until(lambda: isinstance(run.app.screen, ErrorPanel))
+        await run.until(lambda: isinstance(run.app.screen, ChoicePanel))
         assert run.desk.model is None
 
 

@@ -33,7 +33,7 @@ from vlmchat.tui.screens import chats as chats_screen
 from vlmchat.tui.screens import models as models_screen
 from vlmchat.tui.screens.chats import ChatsScreen
 from vlmchat.tui.screens.models import ModelRow, ModelsScreen
-from vlmchat.tui.screens.panel import ErrorPanel, LinkPanel
+from vlmchat.tui.screens.panel import ChoicePanel, LinkPanel
 
 MADE_WITH = "8.2.8"
 pytestmark = [
@@ -255,7 +255,7 @@ def test_load_error(look: Look, size: Size) -> None:
         await run.ask("What is it?")
         await run.until(lambda: run.desk.queued)
         engine.may_load.set()
-        await run.until(lambda: isinstance(run.app.screen, ErrorPanel))
+        await run.until(lambda: isinstance(run.app.screen, ChoicePanel))
 
     look(build(engine), size, steps)
 

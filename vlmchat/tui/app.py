@@ -14,10 +14,11 @@ from textual.screen import Screen
 
 from vlmchat.engine.api import Engine
 from vlmchat.paths import places
-from vlmchat.settings import Settings
+from vlmchat.settings import Previews, Settings
 from vlmchat.store.chats import ChatStore
-from vlmchat.tui.actions import Scope, bindings
+from vlmchat.tui.actions import Scope, bindings, rebind
 from vlmchat.tui.desk import Desk
+from vlmchat.tui.keymap import read_keymap
 from vlmchat.tui.memory import Memory
 from vlmchat.tui.palette import Commands
 from vlmchat.tui.screens.chat import ChatScreen
@@ -40,6 +41,8 @@ class VlmchatApp(App[int]):
         super().__init__()
         self.desk = desk
         self.memory = memory
+        self.previews: Previews = desk.settings.previews
+        """How pictures are drawn now."""
         self.shelf: ThemeShelf = read_themes()
         for theme in self.shelf.themes.values():
             self.register_theme(theme)
@@ -68,7 +71,12 @@ class VlmchatApp(App[int]):
             self.push_screen(CommandPalette(placeholder=say("palette.search"), id="--command-palette"))
 
     def on_mount(self) -> None:
-        """Say which themes could not be used."""
+        """Put the user's own keys in force; say which of them and which themes could not be used."""
+        keymap = read_keymap(self.desk.settings.keys)
+        rebind(keymap.keys)
+        self.set_keymap(dict(keymap.keys))
+        for words in keymap.problems:
+            warn(self, "toast.bad_key", problem=words)
         for problem in self.shelf.problems:
             warn(self, "toast.bad_theme", file=problem.file, problem=problem.reason, fallback=self.theme)
         if self._wanted not in self.shelf.themes:
@@ -81,10 +89,12 @@ class VlmchatApp(App[int]):
         self.memory.write()
         tell(self, "toast.theme", title=self.shelf.titles.get(name, name))
 
-    def action_next_theme(self) -> None:
-        """Go on to the next theme."""
-        if self.shelf.themes:
-            self.use_theme(self.shelf.after(self.theme))
+    def action_next_theme(self, name: str = "") -> None:
+        """Go on to the next theme, or to the one called ``name``."""
+        if name and name not in self.shelf.themes:
+            warn(self, "toast.unknown_theme", name=name, fallback=self.theme)
+        elif self.shelf.themes:
+            self.use_theme(name or self.shelf.after(self.theme))
 
     async def action_quit(self) -> None:
         """Leave; what is in the box is kept first."""
@@ -94,11 +104,12 @@ class VlmchatApp(App[int]):
         self.exit(0)
 
     async def action_help(self) -> None:
-        """Show every key."""
+        """Show every key, those of the focused widget and of the open screen first."""
         from vlmchat.tui.screens.help import HelpScreen
 
+        here = [getattr(node, "scope", None) for node in (self.focused, self.screen)]
         if not isinstance(self.screen, HelpScreen):
-            await self.push_screen(HelpScreen())
+            await self.push_screen(HelpScreen(list(dict.fromkeys(scope for scope in here if scope))))
 
 
 def run(

@@ -6,22 +6,26 @@ Screens ask the desk for something and draw the messages that come back through
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
 from threading import Event as CancelEvent
-from typing import TYPE_CHECKING
+from threading import Lock
+from typing import TYPE_CHECKING, TypeAlias
 
 from vlmchat.engine.api import Engine, LoadedModel
 from vlmchat.engine.events import AnswerEvent, Loading
 from vlmchat.options import VisionOptions
 from vlmchat.settings import Settings
 from vlmchat.store.chats import ChatStore
-from vlmchat.store.model import Chat
 from vlmchat.tui.bridge import Bridge, FromWork, ModelReady, Receiver, Work
 from vlmchat.tui.memory import Draft
 
 if TYPE_CHECKING:
+    from vlmchat.chat.choices import Choices
     from vlmchat.chat.session import Session
+
+Deed: TypeAlias = "Callable[[Session, CancelEvent], Iterator[AnswerEvent]]"
+"""What is done in a chat: a question, another answer, the rest of one."""
 
 
 @dataclass(slots=True)
@@ -31,7 +35,11 @@ class OpenChat:
     stored: str | None = None
     """The chat it was opened from; None for a new one."""
     session: Session | None = None
-    """Made with its first question, on the worker's thread: opening one reads the store."""
+    """Made when it is first needed, off the app's thread: opening one reads the store."""
+    temporary: bool = False
+    """It is never written to the store."""
+    choices: Choices | None = None
+    """What its next answers are made with, once the user has changed that; None: as the chat or the settings say."""
 
     @property
     def id(self) -> str | None:
@@ -68,6 +76,8 @@ class Desk:
     """The question being answered, for the box when it fails."""
     bridge: Bridge = field(init=False)
     _before: ReadyModel | None = None
+    _opening_session: Lock = field(default_factory=Lock)
+    _making_engine: Lock = field(default_factory=Lock)
     _vision: VisionOptions = field(default_factory=VisionOptions)
     """The user's, completed by what the model's publisher runs it with; set on the worker's thread."""
 
@@ -84,12 +94,10 @@ class Desk:
         self.reference, self.model = reference, None
         self.loading = self.bridge.load(lambda work: self._opening(reference, work))
 
-    def accept_model(self, message: ModelReady) -> Draft | None:
-        """Take the loaded model into use; returns the question that has been waiting for it."""
+    def accept_model(self, message: ModelReady) -> None:
+        """Take the loaded model into use."""
         self.model, self.loading = ReadyModel(message.name, message.revision, message.loaded), None
         self.reference = message.name
-        queued, self.queued = self.queued, None
-        return queued
 
     def refuse_model(self) -> None:
         """Go back to the model before, when it is still in memory, after a load has failed."""
@@ -98,12 +106,15 @@ class Desk:
         if self._before is not None and still is not None and self._before.loaded == still:
             self.model, self.reference = self._before, self._before.name
 
-    def ask(self, draft: Draft) -> Work:
-        """Ask ``draft`` in the open chat; the caller has made sure that a model is ready."""
+    def answer(self, deed: Deed, asked: Draft) -> Work:
+        """Do ``deed`` in the open chat; the caller has made sure that a model is ready.
+
+        ``asked`` is what goes back into the box when the deed fails; empty for what was not typed.
+        """
         chat, model = self.chat, self.model
         assert model is not None, "asked before a model was ready"
-        self.asked = draft
-        self.answering = self.bridge.answer(lambda cancel: self._asking(chat, model, draft, cancel))
+        self.asked = asked
+        self.answering = self.bridge.answer(lambda cancel: self._answering(chat, model, deed, cancel))
         return self.answering
 
     def stop(self) -> bool:
@@ -113,11 +124,48 @@ class Desk:
         self.answering.cancel.set()
         return True
 
-    def leave_chat(self, chat: Chat | None = None) -> None:
-        """Put ``chat``, or a new one, on the desk; the answer under way is stopped and stored as it is."""
+    def leave_chat(self, successor: OpenChat | None = None) -> None:
+        """Put ``successor``, or a new chat, on the desk; the answer under way is stopped and stored as it is."""
         self.stop()
         self.answering = None
-        self.chat = OpenChat() if chat is None else OpenChat(chat.summary.id)
+        self.chat = successor or OpenChat()
+
+    @property
+    def choices(self) -> Choices:
+        """What the next answers of the open chat are made with; reads the store for a chat not yet used."""
+        return self.session().choices
+
+    def choose(self, choices: Choices) -> None:
+        """Make the next answers of the open chat with ``choices``."""
+        self.chat.choices = choices
+        if self.chat.session is not None:
+            self.chat.session.choices = choices
+
+    def session(self, chat: OpenChat | None = None) -> Session:
+        """Return the session of ``chat`` (the open one when not given); for a thread: the store may be read.
+
+        Raises:
+            InputError, StoreError: the chat is gone, or the store cannot be read.
+        """
+        from vlmchat.chat.session import Session
+
+        chat = chat or self.chat
+        with self._opening_session:
+            if chat.session is None:
+                store = None if chat.temporary else self.store
+                session = Session(self._engine(), store, self.reference, chat_id=chat.stored)
+                if not session.turns:
+                    session.choices = self._configured()
+                if chat.choices is not None:
+                    session.choices = chat.choices
+                chat.session = session
+        return chat.session
+
+    def measuring_session(self) -> Session:
+        """Return the open chat's session with the prompt form of the loaded model; for a thread."""
+        session = self.session()
+        session.vision = replace(self._vision, max_tiles=session.choices.max_tiles)
+        return session
 
     def is_current(self, message: FromWork) -> bool:
         """Say whether ``message`` is about work that the screen still shows."""
@@ -134,25 +182,30 @@ class Desk:
 
     def _opening(self, reference: str, work: Work) -> Iterator[Loading | ModelReady]:
         # Late, as is the session below: the catalog, the hubs and the chat cost 20 ms of CPU before the first frame.
-        from vlmchat.chat.opening import create_engine, find, open_model
+        from vlmchat.chat.opening import find, open_model
 
         target = find(reference, self.settings.hub)
         self._vision = target.vision(self.settings.vision)
-        if self.engine is None:
-            self.engine = create_engine(interactive=True)
-        yield from open_model(self.engine, target, self.settings.load, work.cancel)
+        engine = self._engine()
+        yield from open_model(engine, target, self.settings.load, work.cancel)
         if not work.cancel.is_set():
-            yield ModelReady(work.id, target.name, target.revision, self.engine.loaded)
+            yield ModelReady(work.id, target.name, target.revision, engine.loaded)
 
-    def _asking(self, chat: OpenChat, model: ReadyModel, draft: Draft, cancel: CancelEvent) -> Iterator[AnswerEvent]:
-        assert self.engine is not None, "a ready model has an engine"
-        session = chat.session
-        if session is None:
-            from vlmchat.chat.session import Session
+    def _answering(self, chat: OpenChat, model: ReadyModel, deed: Deed, cancel: CancelEvent) -> Iterator[AnswerEvent]:
+        session = self.session(chat)
+        session.model, session.revision = model.name, model.revision
+        session.vision = replace(self._vision, max_tiles=session.choices.max_tiles)
+        yield from deed(session, cancel)
 
-            session = Session(self.engine, self.store, model.name, model.revision, chat.stored)
-            session.sampling = self.settings.sampling
-            session.system = self.settings.system or session.system
-            chat.session = session
-        session.model, session.revision, session.vision = model.name, model.revision, self._vision
-        yield from session.ask(draft.parts, cancel)
+    def _engine(self) -> Engine:
+        with self._making_engine:
+            if self.engine is None:
+                from vlmchat.chat.opening import create_engine
+
+                self.engine = create_engine(interactive=True)
+        return self.engine
+
+    def _configured(self) -> Choices:
+        from vlmchat.chat.choices import Choices
+
+        return Choices(self.settings.sampling, self.settings.system, self.settings.vision.max_tiles)

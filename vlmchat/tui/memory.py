@@ -11,7 +11,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from vlmchat.conversation import Part, Picture, Text
+from vlmchat.conversation import Part, Picture, Text, Video
 
 _FILE = "app.json"
 _PICTURES = "draft"
@@ -19,25 +19,37 @@ _PICTURES = "draft"
 
 @dataclass(frozen=True, slots=True)
 class Draft:
-    """A question that is being written; it owns its pictures."""
+    """A question that is being written; it owns its pictures, and knows where its videos are."""
 
     text: str = ""
     pictures: tuple[Picture, ...] = ()
+    videos: tuple[Video, ...] = ()
 
     def __bool__(self) -> bool:
-        return bool(self.text.strip() or self.pictures)
+        return bool(self.text.strip() or self.media)
+
+    @property
+    def media(self) -> tuple[Picture | Video, ...]:
+        """Its pictures, then its videos."""
+        return (*self.pictures, *self.videos)
 
     @property
     def parts(self) -> tuple[Part, ...]:
         """The message it becomes: pictures before the text, the form in which people ask."""
-        return (*self.pictures, Text(self.text.strip()))
+        return (*self.media, Text(self.text.strip()))
 
     def before(self, later: Draft) -> Draft:
         """Return this draft put back in front of what was written since."""
         texts = [text for text in (self.text, later.text) if text.strip()]
-        known = {picture.digest for picture in self.pictures}
-        added = tuple(picture for picture in later.pictures if picture.digest not in known)
-        return Draft("\n".join(texts), self.pictures + added)
+        both = self.with_media(later.media)
+        return Draft("\n".join(texts), both.pictures, both.videos)
+
+    def with_media(self, media: tuple[Picture | Video, ...]) -> Draft:
+        """Return this draft with ``media`` added, each of them once."""
+        both = {medium.digest: medium for medium in reversed((*self.media, *media))}
+        found = tuple(reversed(both.values()))
+        pictures = tuple(medium for medium in found if isinstance(medium, Picture))
+        return Draft(self.text, pictures, tuple(medium for medium in found if isinstance(medium, Video)))
 
 
 @dataclass(slots=True)
@@ -59,10 +71,11 @@ class Memory:
         if not isinstance(data, dict):
             return cls(folder)
         pictures = tuple(_picture(entry, folder / _PICTURES) for entry in _dicts(data.get("pictures")))
+        videos = tuple(_video(entry) for entry in _dicts(data.get("videos")))
         text = data.get("text")
         return cls(
             folder, _word(data.get("model")), _word(data.get("theme")),
-            Draft(text if isinstance(text, str) else "", tuple(picture for picture in pictures if picture)),
+            Draft(text if isinstance(text, str) else "", tuple(filter(None, pictures)), tuple(filter(None, videos))),
         )  # fmt: skip
 
     def keep(self, draft: Draft) -> None:
@@ -77,7 +90,11 @@ class Memory:
             {"digest": it.digest, "name": it.name, "media_type": it.media_type, "size": [it.width, it.height]}
             for it in self.draft.pictures
         ]
-        data = {"model": self.model, "theme": self.theme, "text": self.draft.text, "pictures": entries}
+        videos = [{"digest": it.digest, "name": it.name, "path": str(it.path)} for it in self.draft.videos if it.path]
+        data = {
+            "model": self.model, "theme": self.theme,
+            "text": self.draft.text, "pictures": entries, "videos": videos,
+        }  # fmt: skip
         with suppress(OSError):
             self.folder.mkdir(parents=True, exist_ok=True)
             self._write_pictures()
@@ -115,3 +132,11 @@ def _picture(entry: dict[str, object], folder: Path) -> Picture | None:
     if not digest.isalnum() or len(measure) != 2 or not path.is_file():
         return None
     return Picture(digest, name, kind, int(measure[0]), int(measure[1]), path=path)
+
+
+def _video(entry: dict[str, object]) -> Video | None:
+    """Return the video of ``entry``, which is not copied, or None when it is gone."""
+    digest, name, path = (entry.get(key) for key in ("digest", "name", "path"))
+    if not (isinstance(digest, str) and isinstance(name, str) and isinstance(path, str)) or not Path(path).is_file():
+        return None
+    return Video(digest, name, path=Path(path))

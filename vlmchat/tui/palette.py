@@ -50,7 +50,7 @@ class Commands(_TableProvider):
             runner: App[int] | Screen[object] = app if action.scope == "app" else self.screen
             if not (action.palette and action.scope in {scope, "app"}):
                 continue
-            if runner.check_action(action.method, ()):
+            if runner.check_action(*action.call):
                 yield f"{action.label}  ({action.keys})", action.tip, partial(runner.run_action, action.method)
         for name, title in app.shelf.titles.items():
             yield say("palette.theme", title=title), say("palette.theme.tip"), partial(app.use_theme, name)

@@ -1,42 +1,48 @@
-"""The chat: status above, transcript, the box to type in, keys below; and the handlers between them.
+"""The chat: status above, transcript, the box to type in, keys below.
 
-The screen draws what the bridge reports about the work the desk has under way. A message of work
-that is no longer shown is dropped here, by its id.
+The screen says what keys and commands mean, and lets others do it: :mod:`vlmchat.tui.flow` asks and
+answers, ``chats`` changes the chat, ``turns`` a turn of it, ``rescue`` finds ways out of what did not fit.
 """
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Iterable
+from dataclasses import replace
 from typing import ClassVar
 
 from textual import on
 from textual.app import ComposeResult
 from textual.binding import BindingType
-from textual.screen import Screen
+from textual.events import Key
+from textual.widget import Widget
+from textual.widgets import TextArea
 
-from vlmchat.errors import DoesNotFit, VlmchatError
-from vlmchat.plaintext import one_line, printable
-from vlmchat.store.model import Turn
-from vlmchat.tui import bridge
+from vlmchat.plaintext import printable
+from vlmchat.settings import Settings
 from vlmchat.tui.actions import Scope, bindings
+from vlmchat.tui.chats import ChatDeeds
+from vlmchat.tui.copying import copy
 from vlmchat.tui.desk import Desk
+from vlmchat.tui.flow import Flow
 from vlmchat.tui.memory import Draft, Memory
-from vlmchat.tui.screens.panel import ErrorPanel, LinkPanel
-from vlmchat.tui.telling import complain, tell
-from vlmchat.tui.text import say, shorten
-from vlmchat.tui.widgets.exchange import Exchange
+from vlmchat.tui.meter import Meter
+from vlmchat.tui.rescue import Rescue
+from vlmchat.tui.screens.panel import LinkPanel
+from vlmchat.tui.screens.picturing import Picturing
+from vlmchat.tui.screens.reporting import Reporting
+from vlmchat.tui.slash import completions, read_command
+from vlmchat.tui.telling import tell
+from vlmchat.tui.turns import TurnDeeds
 from vlmchat.tui.widgets.hints import KeyHints
 from vlmchat.tui.widgets.prompt import PromptBox
 from vlmchat.tui.widgets.status import StatusLine
 from vlmchat.tui.widgets.transcript import Transcript
-from vlmchat.tui.widgets.turn import LinkSeen
+from vlmchat.tui.widgets.turn import LinkSeen, TurnView
 
 _KEEP_DRAFT_S = 2.0
 """How often the draft is kept, so that a closed terminal costs two seconds of typing at most."""
 
 
-class ChatScreen(Screen[None]):
+class ChatScreen(Reporting, Picturing):
     """One chat with one model."""
 
     BINDINGS: ClassVar[list[BindingType]] = bindings("chat")
@@ -48,10 +54,15 @@ class ChatScreen(Screen[None]):
         self.memory = memory
         self.status = StatusLine()
         self.transcript = Transcript()
-        self.prompt = PromptBox(self.submit)
-        self._exchange = Exchange(self.transcript)
-        self._starting = False
-        """A question was accepted and is being drawn; another one has to wait."""
+        self.flow: Flow
+        self.prompt = PromptBox(lambda draft: self.flow.submit(draft))
+        self.prompt.command = self.run_command
+        self.prompt.reading.settings = desk.settings
+        self.flow = Flow(self, desk, self.transcript, self.prompt, self.status)
+        self.chats = ChatDeeds(self.flow)
+        self.turns = TurnDeeds(self.flow, self.chats.enter)
+        self.rescue = Rescue(self.flow, self.reload_model, self.chats.enter)
+        self.meter = Meter(self.flow)
 
     def compose(self) -> ComposeResult:
         """From top to bottom."""
@@ -69,67 +80,128 @@ class ChatScreen(Screen[None]):
         self.set_interval(_KEEP_DRAFT_S, self.keep_draft)
         self.call_after_refresh(self.switch_model, self.desk.reference)
 
-    # What the user does
-
-    def submit(self, draft: Draft) -> bool:
-        """Take a finished question; False leaves it in the box, with the reason said."""
-        if self._starting or self.desk.answering is not None:
-            tell(self, "toast.busy")
-        elif self.desk.queued is not None:
-            tell(self, "toast.queued")
-        elif self.desk.model is None and self.desk.loading is None:
-            tell(self, "toast.no_model")
-        else:
-            self._starting = True
-            self.call_next(self._begin, draft)
-            return True
-        return False
-
     def switch_model(self, reference: str) -> None:
         """Load another model; the chat goes on with it."""
         self.desk.load(reference)
         self.status.show_wanted(reference)
         self.refresh_bindings()
 
+    def reload_model(self) -> None:
+        """Load the present model anew, as the settings say now."""
+        self.switch_model(self.desk.reference)
+
     def keep_draft(self) -> None:
-        """Write what is in the box to disk, a waiting question in front of it."""
-        waiting = self.desk.queued or Draft()
-        self.memory.keep(waiting.before(self.prompt.draft))
+        """Write what is in the box to disk, a waiting question in front of it; not that of a temporary chat."""
+        self.memory.keep(Draft() if self.desk.chat.temporary else self.flow.draft)
+
+    def run_command(self, text: str) -> bool | None:
+        """Do what a typed command says; None when ``text`` is none."""
+        command = read_command(text)
+        if command is None:
+            return None
+        if command.action is None:
+            tell(self, "toast.no_command", name=text.strip(), near=command.nearest)
+            return False
+        method = command.action.method.partition("(")[0]
+        target = "app." if command.action.scope == "app" else ""
+        argument = f"({command.argument!r})" if command.argument else ""
+        self.call_next(self.run_action, f"{target}{method}{argument}")
+        return True
 
     async def action_stop(self) -> None:
-        """Stop the answer, or take a waiting question back."""
-        if not self.desk.stop():
-            await self._take_back()
+        """Stop what is read or answered, take a waiting question back, or leave an edit."""
+        if not self.prompt.reading.stop():
+            await self.flow.stop()
 
     async def action_new_chat(self) -> None:
         """Begin a new chat."""
-        await self._take_back()
-        self.desk.leave_chat()
-        self._exchange.forget()
-        await self.transcript.clear()
-        self.prompt.remember([])
-        self.status.title = ""
-        self._settle()
+        await self.chats.enter()
 
-    def action_chats(self) -> None:
-        """Show the saved chats."""
+    async def action_temporary(self) -> None:
+        """Begin a chat that is not saved."""
+        await self.chats.temporary()
+
+    def action_chats(self, words: str = "") -> None:
+        """Show the saved chats, searched for ``words``."""
         from vlmchat.tui.screens.chats import ChatsScreen
 
         busy = self.desk.answering is not None
-        self.app.push_screen(ChatsScreen(self.desk.store, self.desk.chat.id, busy), self._chat_chosen)
+        self.app.push_screen(ChatsScreen(self.desk.store, self.desk.chat.id, busy, words), self.chats.open)
 
-    def action_models(self) -> None:
-        """Show the models."""
+    def action_models(self, reference: str = "") -> None:
+        """Show the models, or load the one that is named."""
         from vlmchat.tui.screens.models import ModelsScreen
 
-        self.app.push_screen(ModelsScreen(self.desk.reference, self.desk.settings.hub), self._model_chosen)
+        if reference:
+            self.switch_model(reference)
+        else:
+            self.app.push_screen(ModelsScreen(self.desk.reference, self.desk.settings.hub), self._model_chosen)
 
-    def action_copy_answer(self) -> None:
+    async def action_settings(self, system: str = "") -> None:
+        """Change what the next answers are made with, or only the system prompt."""
+        from vlmchat.tui.screens.settings import SettingsScreen, settings_of
+
+        session = await self.flow.attempt(self.desk.session)
+        if session is None:
+            return
+        settings = settings_of(self.desk.settings, session.choices)
+        if system:
+            self._settings_chosen(replace(settings, system=system))
+        else:
+            self.app.push_screen(SettingsScreen(settings), self._settings_chosen)
+
+    async def action_regenerate(self) -> None:
+        """Answer the last question again."""
+        await self.flow.regenerate()
+
+    async def action_continue(self) -> None:
+        """Go on with the stopped answer."""
+        await self.flow.resume()
+
+    async def action_undo(self) -> None:
+        """Bring back the chat or the turns deleted last."""
+        if not await self.chats.undo():
+            await self.turns.undo()
+
+    async def action_fork(self) -> None:
+        """Go on in a copy of this chat."""
+        await self.turns.fork()
+
+    async def action_rename(self, title: str = "") -> None:
+        """Give this chat another title."""
+        await self.chats.rename(title)
+
+    async def action_export(self, kind: str = "") -> None:
+        """Write this chat into a file."""
+        await self.chats.export(kind)
+
+    async def action_archive(self) -> None:
+        """Take this chat out of the list."""
+        await self.chats.archive()
+
+    async def action_delete_chat(self) -> None:
+        """Delete this chat."""
+        await self.chats.delete()
+
+    def action_turns(self) -> None:
+        """Mark the newest turn."""
+        self.turns.mark_last()
+
+    def action_jump(self) -> None:
+        """Put a letter on everything that can be gone to."""
+        from vlmchat.tui.screens.jump import JumpScreen
+
+        turns = [view for view in self.transcript.views if self.transcript.region.contains_region(view.region)]
+        overlapping = [view for view in self.transcript.views if self.transcript.region.overlaps(view.region)]
+        self.app.push_screen(JumpScreen([self.prompt, *(turns or overlapping), self.status]), self._jumped)
+
+    async def action_copy_answer(self) -> None:
         """Copy the last answer to the clipboard."""
         text = self.transcript.last_answer
         if text:
-            self.app.copy_to_clipboard(printable(text))
-        tell(self, "toast.copied" if text else "toast.nothing_to_copy")
+            await copy(self, text, "toast.copied")
+        else:
+            tell(self, "toast.nothing_to_copy")
 
     async def action_drop_picture(self) -> None:
         """Take the last picture off the draft."""
@@ -138,10 +210,29 @@ class ChatScreen(Screen[None]):
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
         """Offer Esc only while there is something to stop."""
         if action == "stop":
-            return self.desk.answering is not None or self.desk.queued is not None
+            work = (self.desk.answering, self.desk.queued, self.flow.editing)
+            return self.prompt.reading.turn.locked() or any(it is not None for it in work)
         if action == "drop_picture":
-            return bool(self.prompt.draft.pictures) if self.is_mounted else False
+            return bool(self.prompt.draft.media) if self.is_mounted else False
         return True
+
+    def on_key(self, event: Key) -> None:
+        """A letter that means nothing to a marked turn begins a question."""
+        if isinstance(self.focused, TurnView) and event.is_printable and event.character:
+            event.stop()
+            self.prompt.focus_text()
+            self.prompt.area.insert(printable(event.character))
+
+    @on(TextArea.Changed)
+    def _typed(self, event: TextArea.Changed) -> None:
+        self.meter.look()
+        commands = completions(event.text_area.text)
+        if commands or self.status.commands:
+            self.status.commands = "  ".join(commands)
+
+    @on(PromptBox.Changed)
+    def _attached(self) -> None:
+        self.meter.look()
 
     @on(PromptBox.Scrolled)
     async def _scrolled(self, event: PromptBox.Scrolled) -> None:
@@ -151,144 +242,31 @@ class ChatScreen(Screen[None]):
     def _link_seen(self, event: LinkSeen) -> None:
         self.app.push_screen(LinkPanel(event.target))
 
+    @on(TurnView.Wanted)
+    async def _wanted_of_turn(self, event: TurnView.Wanted) -> None:
+        await self.turns.do(event.view, event.deed)
+
     def _model_chosen(self, reference: str | None) -> None:
         if reference is not None:
             self.switch_model(reference)
 
-    async def _chat_chosen(self, chosen: str | None) -> None:
-        """Reopen chat ``chosen``; an empty name means that the open chat was deleted."""
-        if chosen is None or chosen == self.desk.chat.id:
+    def _settings_chosen(self, settings: Settings | None) -> None:
+        from vlmchat.tui.screens.settings import choices_of
+
+        if settings is None:
             return
-        if not chosen:
-            await self.action_new_chat()
-            return
-        try:
-            chat = await asyncio.to_thread(self.desk.store.chat, chosen)
-        except VlmchatError as error:
-            complain(self, error)
-            return
-        await self._take_back()
-        self.desk.leave_chat(chat)
-        self._exchange.forget()
-        turns = chat.branch()
-        await self.transcript.show(turns)
-        self.prompt.remember(list(_questions(turns)))
-        self.status.title = one_line(chat.summary.title)
-        self._settle()
+        other = settings.load != self.desk.settings.load
+        self.desk.choose(choices_of(settings, self.desk.choices))
+        self.desk.settings = replace(self.desk.settings, load=settings.load)
+        if other:
+            self.reload_model()
+        self.meter.look()
+        tell(self, "toast.settings")
 
-    # What the bridge reports
-
-    @on(bridge.ModelLoading)
-    def _model_loading(self, message: bridge.ModelLoading) -> None:
-        if self.desk.is_current(message):
-            self.status.show_progress(message.event)
-
-    @on(bridge.ModelReady)
-    async def _model_ready(self, message: bridge.ModelReady) -> None:
-        if not self.desk.is_current(message):
-            return
-        queued = self.desk.accept_model(message)
-        self.memory.model = message.name
-        self.memory.write()
-        self._settle()
-        if queued is not None:
-            await self._ask(queued)
-
-    @on(bridge.ModelFailed)
-    async def _model_failed(self, message: bridge.ModelFailed) -> None:
-        if not self.desk.is_current(message):
-            return
-        self.desk.refuse_model()
-        had = await self._take_back()
-        self._settle()
-        self.app.push_screen(ErrorPanel(say("panel.load"), message.error, draft_back=had), self._panel_closed)
-
-    @on(bridge.AnswerProgress)
-    def _answer_progress(self, message: bridge.AnswerProgress) -> None:
-        if self.desk.is_current(message):
-            self.status.show_progress(message.event)
-
-    @on(bridge.AnswerText)
-    def _answer_text(self, message: bridge.AnswerText) -> None:
-        if self.desk.is_current(message):
-            self._exchange.announce(message.take)
-            self.set_timer(bridge.TAKE_S, self._exchange.draw)
-            self.status.show(say("status.answering"), "success")
-
-    @on(bridge.AnswerFinished)
-    async def _answer_finished(self, message: bridge.AnswerFinished) -> None:
-        if self.desk.is_current(message):
-            self.desk.answering = None
-            await self._exchange.finish(message.finished, self.status.model)
-            self._settle()
-
-    @on(bridge.AnswerFailed)
-    async def _answer_failed(self, message: bridge.AnswerFailed) -> None:
-        if not self.desk.is_current(message):
-            return
-        self.desk.answering = None
-        if await self._exchange.fail():
-            self.status.title = ""
-        await self.prompt.put_back(self.desk.asked)
-        self._settle()
-        if isinstance(message.error, DoesNotFit):
-            panel = ErrorPanel(say("panel.answer"), message.error, draft_back=True)
-            self.app.push_screen(panel, self._panel_closed)
-        else:
-            complain(self, message.error, say("panel.draft_back"))
-
-    # The steps they share
-
-    async def _begin(self, draft: Draft) -> None:
-        """Draw an accepted question and ask it, now or when the model is ready."""
-        ready = self.desk.model is not None
-        await self._exchange.begin(draft, waits=not ready)
-        if not self.status.title:
-            self.status.title = shorten(one_line(draft.text), 60)
-        if ready:
-            await self._ask(draft)
-        else:
-            self.desk.queued = draft
-            self._starting = False
-            if self.desk.loading is None:
-                await self._take_back()
-        self.refresh_bindings()
-
-    async def _ask(self, draft: Draft) -> None:
-        self._starting = True
-        await self._exchange.expect()
-        self.desk.ask(draft)
-        self._starting = False
-        self.status.show(say("turn.waiting"), "warning")
-        self.refresh_bindings()
-
-    async def _take_back(self) -> bool:
-        """Put a waiting question back into the box; False when none waits."""
-        draft, self.desk.queued = self.desk.queued, None
-        if draft is None:
-            return False
-        if await self._exchange.remove():
-            self.status.title = ""
-        await self.prompt.put_back(draft)
-        self.refresh_bindings()
-        return True
-
-    def _settle(self) -> None:
-        """Show what the desk has now: a model, a load, or neither."""
-        if self.desk.model is not None:
-            self.status.show_ready(self.desk.model)
-        elif self.desk.loading is None:
-            self.status.show(say("status.failed"), "error")
-        else:
-            self.status.show(say("status.loading"), "warning")
-        self.refresh_bindings()
-
-    def _panel_closed(self, wish: str | None) -> None:
-        if wish == "models":
+    def _jumped(self, place: Widget | None) -> None:
+        if place is self.prompt:
+            self.prompt.focus_text()
+        elif place is self.status:
             self.action_models()
-
-
-def _questions(turns: Iterable[Turn]) -> Iterable[Draft]:
-    for turn in turns:
-        if turn.message.role == "user":
-            yield Draft(turn.message.text, turn.message.pictures)
+        elif place is not None:
+            place.focus()

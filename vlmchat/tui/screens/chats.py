@@ -18,6 +18,7 @@ from vlmchat.plaintext import one_line, printable
 from vlmchat.store.chats import ChatStore
 from vlmchat.store.model import ChatSummary
 from vlmchat.tui.actions import Scope, bindings
+from vlmchat.tui.chats import export_chat
 from vlmchat.tui.screens.listing import Listing
 from vlmchat.tui.screens.panel import LinePanel
 from vlmchat.tui.telling import complain, tell
@@ -33,17 +34,21 @@ class ChatsScreen(Listing[ChatSummary]):
     BINDINGS: ClassVar[list[BindingType]] = bindings("chats")
     scope: ClassVar[Scope] = "chats"
 
-    def __init__(self, store: ChatStore, current: str | None, answering: bool) -> None:
+    def __init__(self, store: ChatStore, current: str | None, answering: bool, words: str = "") -> None:
         super().__init__(say("chats.title"), say("chats.filter"))
         self._store = store
         self._current = current
         self._answering = answering
         """The open chat is being written to, so it cannot go."""
         self._deleted: list[ChatSummary] = []
+        self._archived = False
+        """The archived chats are listed."""
+        self._first_words = words
 
     def on_mount(self) -> None:
         """List the newest."""
         super().on_mount()
+        self.query_one(Input).value = self._first_words
         self._list()
 
     def draw(self, row: ChatSummary) -> Content:
@@ -65,7 +70,7 @@ class ChatsScreen(Listing[ChatSummary]):
         """Offer undo only after a delete, and the others only on a row."""
         if action == "restore":
             return bool(self._deleted)
-        if action in {"delete", "rename", "choose"}:
+        if action in {"delete", "rename", "choose", "archive", "export"}:
             return self.marked is not None
         return True
 
@@ -112,6 +117,28 @@ class ChatsScreen(Listing[ChatSummary]):
         self._say("toast.restored", row)
         await self._refresh()
 
+    @work(group="write")
+    async def action_archive(self) -> None:
+        """Take the marked chat out of the list, or put an archived one back."""
+        row = self.marked
+        if row is not None:
+            await self._write(partial(self._store.archive, archived=not row.archived), row.id)
+            self._say("toast.unarchived" if row.archived else "toast.archived", row)
+            await self._refresh()
+
+    def action_show_archived(self) -> None:
+        """List the archived chats, or the others again."""
+        self._archived = not self._archived
+        self.query_one(".listing").border_title = say("chats.archived" if self._archived else "chats.title")
+        self._list()
+
+    @work(group="write")
+    async def action_export(self) -> None:
+        """Write the marked chat as one HTML file."""
+        row = self.marked
+        if row is not None:
+            await export_chat(self, self._store, row.id)
+
     async def _rename(self, chat_id: str, title: str | None) -> None:
         if title is not None:
             await self._write(self._store.rename, chat_id, title)
@@ -129,14 +156,15 @@ class ChatsScreen(Listing[ChatSummary]):
         """Read the list for the words typed; what comes too late is dropped."""
         words = self.words
         try:
-            rows = await asyncio.to_thread(self._store.chats, words, _PAGE)
+            rows = await asyncio.to_thread(self._store.chats, words, _PAGE, archived=self._archived)
         except VlmchatError as error:
             complain(self, error)
             return
         if words == self.words:
             before = self.marked
             mark = next((at for at, row in enumerate(rows) if before is not None and row.id == before.id), 0)
-            self.show_rows(words, rows, say("chats.no_match" if words.strip() else "chats.none"), mark)
+            empty = "chats.no_match" if words.strip() else "chats.none_archived" if self._archived else "chats.none"
+            self.show_rows(words, rows, say(empty), mark)
 
     async def _write(self, change: Callable[..., None], *values: str) -> None:
         try:

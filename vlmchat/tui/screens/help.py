@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import ClassVar
 
 from textual.app import ComposeResult
@@ -11,7 +12,7 @@ from textual.content import Content
 from textual.screen import ModalScreen
 from textual.widgets import Static
 
-from vlmchat.tui.actions import SCOPES, of
+from vlmchat.tui.actions import SCOPES, Scope, of
 from vlmchat.tui.text import say
 
 
@@ -21,12 +22,17 @@ class HelpScreen(ModalScreen[None]):
     CSS_PATH = "panel.tcss"
     BINDINGS: ClassVar[list[BindingType]] = [Binding("escape,enter,f1,q", "dismiss(None)", show=False)]
 
+    def __init__(self, here: Sequence[Scope] = ()) -> None:
+        """Show the scopes in force ``here`` first."""
+        super().__init__()
+        self._scopes = (*here, *(scope for scope in SCOPES if scope not in here))
+
     def compose(self) -> ComposeResult:
         """A heading and a list for each scope."""
         with Vertical(classes="panel help"):
             yield Static(Content(say("panel.help")), classes="title")
             with VerticalScroll():
-                for scope in SCOPES:
+                for scope in self._scopes:
                     yield Static(Content(say(f"scope.{scope}")), classes="scope")
                     for action in of(scope):
                         with Horizontal(classes="row"):

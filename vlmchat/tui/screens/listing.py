@@ -15,6 +15,7 @@ from textual.binding import Binding, BindingType
 from textual.containers import Vertical
 from textual.content import Content
 from textual.screen import ModalScreen
+from textual.types import CSSPathType
 from textual.widgets import Input, OptionList, Static
 from textual.widgets.option_list import Option
 
@@ -26,7 +27,7 @@ Row = TypeVar("Row")
 class Listing(ModalScreen[str | None], Generic[Row]):
     """A searchable list over the chat, dismissed with what was chosen."""
 
-    CSS_PATH = "listing.tcss"
+    CSS_PATH: ClassVar[CSSPathType | None] = "listing.tcss"
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("up", "move(-1)", show=False, priority=True),
         Binding("down", "move(1)", show=False, priority=True),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import ClassVar
 
 from textual import on
@@ -10,9 +11,9 @@ from textual.binding import Binding, BindingType
 from textual.containers import Vertical
 from textual.content import Content
 from textual.screen import ModalScreen
-from textual.widgets import Input, Static
+from textual.widgets import Input, OptionList, Static
+from textual.widgets.option_list import Option
 
-from vlmchat.errors import VlmchatError
 from vlmchat.plaintext import one_line, printable
 from vlmchat.tui.text import say
 
@@ -39,18 +40,42 @@ class Panel(ModalScreen[str | None]):
         self.dismiss(None)
 
 
-class ErrorPanel(Panel):
-    """What happened, what to do, and that nothing is lost; dismissed with ``models`` to pick another one."""
+class ChoicePanel(ModalScreen[int | None]):
+    """What happened, and a numbered list of what can be done; dismissed with the place of the choice, or None."""
 
-    BINDINGS: ClassVar[list[BindingType]] = [Binding("ctrl+l", "models", show=False)]
+    CSS_PATH = "panel.tcss"
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("escape", "dismiss(None)", show=False),
+        *(Binding(str(number), f"take({number})", show=False) for number in range(1, 10)),
+    ]
 
-    def __init__(self, title: str, error: VlmchatError, *, draft_back: bool = False) -> None:
-        lines = [error.message, error.hint, say("panel.draft_back") if draft_back else ""]
-        super().__init__(title, "\n\n".join(filter(None, lines)), say("panel.keys"))
+    def __init__(self, title: str, body: str, choices: Sequence[str]) -> None:
+        super().__init__()
+        self._title, self._body, self._choices = title, body, choices
 
-    def action_models(self) -> None:
-        """Pick another model."""
-        self.dismiss("models")
+    def compose(self) -> ComposeResult:
+        """Three texts and the list."""
+        with Vertical(classes="panel error"):
+            yield Static(Content(printable(self._title)), classes="title")
+            yield Static(Content(printable(self._body)), classes="body")
+            numbered = enumerate(map(printable, self._choices), 1)
+            yield OptionList(*(Option(Content(f"{at}  {words}")) for at, words in numbered), markup=False)
+            yield Static(Content(say("panel.choose" if self._choices else "panel.close")), classes="keys")
+
+    def on_mount(self) -> None:
+        """Mark the first choice."""
+        options = self.query_one(OptionList)
+        options.display = bool(self._choices)
+        options.focus()
+
+    def action_take(self, number: int) -> None:
+        """Take choice ``number``, from 1."""
+        if number <= len(self._choices):
+            self.dismiss(number - 1)
+
+    @on(OptionList.OptionSelected)
+    def _selected(self, event: OptionList.OptionSelected) -> None:
+        self.dismiss(event.option_index)
 
 
 class LinkPanel(Panel):

@@ -9,16 +9,13 @@ from __future__ import annotations
 
 from markdown_it import MarkdownIt
 from textual.app import ComposeResult
-from textual.containers import Vertical
 from textual.content import Content
 from textual.widgets import Markdown, Static
 from textual.widgets.markdown import MarkdownStream
 
-from vlmchat.engine.events import Finished
 from vlmchat.plaintext import printable
-from vlmchat.store.model import Turn
 from vlmchat.tui.text import model_name, say, seconds
-from vlmchat.tui.widgets.turn import LinkSeen
+from vlmchat.tui.widgets.turn import LinkSeen, Shown, TurnView
 
 LONGEST_LINE = 2000
 """Characters after which a line without an end is broken: a paragraph is laid out anew with every
@@ -65,21 +62,38 @@ class AnswerText(Markdown):
         self.post_message(LinkSeen(event.href))
 
 
-class AnswerView(Vertical):
+class AnswerView(TurnView):
     """One answer, growing or finished."""
 
-    def __init__(self, text: str = "", stats: str = "") -> None:
+    def __init__(self, stats: str = "", shown: Shown | None = None) -> None:
         super().__init__()
-        self.text = text
+        self.shown = shown
+        self.text = "" if shown is None else shown.turn.message.text
         """As the model wrote it, for the clipboard."""
-        self._stats = stats
+        self._stats = stats if shown is None else stats_of(shown)
         self._lines = LongLines()
         self._stream: MarkdownStream | None = None
 
-    @classmethod
-    def of_turn(cls, turn: Turn) -> AnswerView:
-        """Return the view of a stored answer, with the same figures as when it was new."""
-        return cls(turn.message.text, _stats_of_turn(turn))
+    @property
+    def plain(self) -> str:
+        """The answer as the model wrote it."""
+        return self.text
+
+    @property
+    def fences(self) -> list[str]:
+        """The code blocks of the answer, in their order."""
+        return [token.content for token in parser().parse(self.text) if token.type == "fence"]
+
+    def deeds(self) -> set[str]:
+        """An answer can be continued, its code copied, and what made it looked up."""
+        found = super().deeds()
+        if self.shown is None:
+            return found
+        if self.shown.turn.status != "complete":
+            found.add("continue")
+        if "```" in self.text or "~~~" in self.text:
+            found.add("code")
+        return found | {"info"}
 
     def compose(self) -> ComposeResult:
         """Text above, figures below."""
@@ -88,7 +102,7 @@ class AnswerView(Vertical):
 
     def on_mount(self) -> None:
         """Hide the figures while there are none."""
-        self.show_stats(self._stats)
+        self.show_stats(self._stats, stopped=_is_cut(self.shown))
 
     async def write(self, text: str) -> None:
         """Add what the model wrote."""
@@ -100,20 +114,22 @@ class AnswerView(Vertical):
         self.text += text
         await self._stream.write(self._lines.feed(printable(text)))
 
-    async def finish(self, finished: Finished, model: str) -> None:
-        """End the stream and show what the answer cost."""
+    async def settle(self, shown: Shown) -> None:
+        """End the stream and show what was stored: the text, and what it cost."""
+        await super().settle(shown)
         await self.end_stream()
-        streamed, self.text = self.text, finished.text
-        if streamed.strip() != finished.text:
-            # Held-back characters, or blanks that the family strips: the finished text is the truth.
-            await self.query_one(AnswerText).update(LongLines().feed(printable(finished.text)))
-        self.show_stats(_stats_of(finished, model), stopped=finished.reason != "stop")
+        streamed, self.text = self.text, shown.turn.message.text
+        if streamed.strip() != self.text.strip():
+            # Held-back characters, or blanks that the family strips: the stored text is the truth.
+            self._lines = LongLines()
+            await self.query_one(AnswerText).update(self._lines.feed(printable(self.text)))
+        self.show_stats(stats_of(shown), stopped=_is_cut(shown))
 
     async def end_stream(self) -> None:
         """Stop the stream; Textual leaves its task pending otherwise."""
         if self._stream is not None:
-            await self._stream.stop()
-            self._stream = None
+            stream, self._stream = self._stream, None
+            await stream.stop()
 
     async def on_unmount(self) -> None:
         """Leave no stream behind when the chat is left in mid-answer."""
@@ -127,27 +143,25 @@ class AnswerView(Vertical):
         line.set_class(stopped, "-stopped")
 
 
-def _stats_of(finished: Finished, model: str) -> str:
-    timing = finished.timing
-    return _line(
-        finished.reason, timing.first_token_s, timing.decode_tokens_per_s, finished.usage.completion_tokens, model
-    )
+def _is_cut(shown: Shown | None) -> bool:
+    return shown is not None and shown.turn.status != "complete"
 
 
-def _stats_of_turn(turn: Turn) -> str:
+def stats_of(shown: Shown) -> str:
+    """Return the line under a stored answer: version, time to first token, rate, tokens, end, model."""
+    turn = shown.turn
+    reason = say(f"stats.reason.{turn.status}")
     made = turn.provenance
-    reason = "interrupted" if turn.status == "interrupted" else "length" if turn.status == "length" else "stop"
     if made is None:
-        return say(f"stats.reason.{reason}")
-    return _line(reason, made.first_token_s, made.decode_tokens_per_s, made.completion_tokens, made.model)
-
-
-def _line(reason: str, first_token_s: float, rate: float, tokens: int, model: str) -> str:
-    figures = [
-        say("stats.first", seconds=seconds(first_token_s)) if tokens else "",
-        say("stats.rate", rate=f"{rate:.1f}") if rate else "",
+        return " · ".join(filter(None, (shown.version, reason)))
+    tokens = made.completion_tokens
+    held = f" ({made.quantization})" if made.quantization not in {"", "none"} else ""
+    figures = (
+        shown.version,
+        say("stats.first", seconds=seconds(made.first_token_s)) if tokens and made.first_token_s else "",
+        say("stats.rate", rate=f"{made.decode_tokens_per_s:.1f}") if made.decode_tokens_per_s else "",
         say("stats.token" if tokens == 1 else "stats.tokens", count=tokens),
-        say(f"stats.reason.{reason}"),
-        model_name(model),
-    ]
-    return " · ".join(figure for figure in figures if figure)
+        reason,
+        model_name(made.model) + held,
+    )
+    return " · ".join(filter(None, figures))

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
-from vlmchat.engine.events import Finished
-from vlmchat.tui.memory import Draft
 from vlmchat.tui.text import say
 from vlmchat.tui.widgets.transcript import Transcript
-from vlmchat.tui.widgets.turn import QuestionView
+from vlmchat.tui.widgets.turn import QuestionView, Shown
 
 if TYPE_CHECKING:
     from vlmchat.tui.widgets.answer import AnswerView
@@ -25,16 +23,18 @@ class Exchange:
         self._take: Callable[[], str] | None = None
         """Returns the text that has arrived and is not drawn yet."""
 
-    async def begin(self, draft: Draft, waits: bool) -> None:
-        """Draw the question; one that ``waits`` for the model says so."""
+    async def begin(self, question: QuestionView | None = None) -> None:
+        """Draw the place of the answer, to ``question`` or to the one that is there already."""
         self.forget()
-        self._question = await self._transcript.add_question(draft, say("turn.queued") if waits else "")
-
-    async def expect(self) -> None:
-        """Draw the place of the answer."""
-        if self._question is not None:
-            self._question.note("")
+        self._question = question
+        if question is not None:
+            question.note("")
         self._answer = await self._transcript.add_answer()
+
+    def grow(self, answer: AnswerView) -> None:
+        """Let new text go on at the end of ``answer``."""
+        self.forget()
+        self._answer = answer
 
     def announce(self, take: Callable[[], str]) -> None:
         """Remember where new text can be taken from."""
@@ -45,11 +45,13 @@ class Exchange:
         if self._take is not None and self._answer is not None:
             await self._answer.write(self._take())
 
-    async def finish(self, finished: Finished, model: str) -> None:
-        """Draw the rest and the figures."""
+    async def finish(self, stored: Sequence[Shown]) -> None:
+        """Draw the rest and the figures; ``stored`` is the branch that ends with this exchange."""
         await self.draw()
-        if self._answer is not None:
-            await self._answer.finish(finished, model)
+        if self._answer is not None and stored:
+            await self._answer.settle(stored[-1])
+        if self._question is not None and len(stored) > 1:
+            await self._question.settle(stored[-2])
         self.forget()
 
     async def fail(self) -> bool:

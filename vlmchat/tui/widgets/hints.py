@@ -44,7 +44,7 @@ class KeyHints(Widget):
         for action, hint in self._fitting() if offset is not None else ():
             start, end = end, end + hint.cell_length + len(_GAP)
             if offset is not None and start <= offset.x < end - len(_GAP):
-                self.app.simulate_key(action.key.split(",")[0])
+                self.app.simulate_key(action.bound.split(",")[0])
                 return
 
     def _fitting(self) -> list[tuple[Action, Content]]:
@@ -67,7 +67,7 @@ class KeyHints(Widget):
             if node is None or not hasattr(node, "scope"):
                 continue
             for action in of(cast("Scoped", node).scope):
-                if action.show and node.check_action(action.method, ()):
+                if action.show and node.check_action(*action.call):
                     yield action
 
     def _changed(self, _screen: Screen[object]) -> None:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from functools import partial
 from typing import ClassVar
 
 from textual import on, work
@@ -14,17 +15,20 @@ from textual.events import Key, Paste
 from textual.message import Message
 from textual.widgets import TextArea
 
-from vlmchat.conversation import Picture
+from vlmchat.conversation import Picture, Video
+from vlmchat.errors import VlmchatError
 from vlmchat.plaintext import printable
 from vlmchat.tui.actions import Scope, bindings, of
-from vlmchat.tui.attaching import Found, attach_pasted, attach_typed, mentions, pasted
+from vlmchat.tui.attaching import Found, Reach, attach_pasted, attach_typed, mentions, named, pasted, read_source
+from vlmchat.tui.clipboard import clipboard_picture
 from vlmchat.tui.memory import Draft
 from vlmchat.tui.telling import complain, tell
 from vlmchat.tui.text import say
 from vlmchat.tui.widgets.chips import Chip, ChipRow
+from vlmchat.tui.widgets.reading import Reading
 
-_TYPED = {key: action.method for action in of("prompt") if action.id in {"send", "newline"} for key in [action.key]}
-"""Keys that belong into the stream of typed characters: as bindings they would overtake the characters before them."""
+_TYPED = tuple(action for action in of("prompt") if action.id in {"send", "newline"})
+"""Their keys belong into the stream of typed characters: as bindings they would overtake the characters before them."""
 
 
 class PromptArea(TextArea):
@@ -58,9 +62,13 @@ class PromptArea(TextArea):
         """Keep Enter in its place among the characters; look for a path when a word ends."""
         if event.key == "space":
             self.post_message(self.Wants("look"))
+        elif event.character == "@" and self._at_word_start():
+            event.stop()
+            event.prevent_default()
+            self.post_message(self.Wants("seek"))
         elif event.key == "backspace" and self.cursor_location == (0, 0) and self.selection.is_empty:
             self.post_message(self.Wants("drop"))
-        method = _TYPED.get(event.key)
+        method = next((action.method for action in _TYPED if event.key in action.bound.split(",")), None)
         if method is not None:
             event.stop()
             event.prevent_default()
@@ -70,6 +78,14 @@ class PromptArea(TextArea):
         event.stop()
         event.prevent_default()
         self.post_message(self.Pasted(printable(event.text.replace("\r\n", "\n").replace("\r", "\n"))))
+
+    def _at_word_start(self) -> bool:
+        row, column = self.cursor_location
+        return self.document.get_line(row)[:column][-1:].strip() == ""
+
+    def action_paste_clipboard(self) -> None:
+        """Attach the picture in the clipboard, or paste what was copied in the app."""
+        self.post_message(self.Wants("clipboard"))
 
     def action_send(self) -> None:
         """Send the question."""
@@ -108,16 +124,25 @@ class PromptBox(Vertical):
             super().__init__()
             self.direction = direction
 
+    class Changed(Message):
+        """The box holds other pictures than before."""
+
+    class Sought(Message):
+        """The user wants to look for a picture."""
+
     def __init__(self, submit: Callable[[Draft], bool]) -> None:
         super().__init__()
         self._submit = submit
-        self._pictures: tuple[Picture, ...] = ()
+        self._media = Draft()
+        """Its pictures and videos; its text is the area's."""
         self._history: list[Draft] = []
         self._recalled = 0
         """How many questions back the box shows; 0 is the draft."""
         self._refused = ""
         """A text whose path was complained about; sent as it is when it comes again."""
-        self._one_at_a_time = asyncio.Lock()
+        self.reading = Reading(self)
+        self.command: Callable[[str], bool | None] = lambda _text: None
+        """Takes a typed command: True when it was done, False when it was refused, None when the text is none."""
 
     def compose(self) -> ComposeResult:
         """Chips above, text below."""
@@ -132,7 +157,7 @@ class PromptBox(Vertical):
     @property
     def draft(self) -> Draft:
         """What is in the box now."""
-        return Draft(self.area.text, self._pictures)
+        return Draft(self.area.text, self._media.pictures, self._media.videos)
 
     def focus_text(self) -> None:
         """Put the cursor into the text."""
@@ -146,15 +171,27 @@ class PromptBox(Vertical):
         """Show ``draft``, with the cursor at its end."""
         self.area.text = draft.text
         self.area.move_cursor(self.area.document.end)
-        await self._show_pictures(draft.pictures)
+        await self._show(draft)
 
     async def put_back(self, draft: Draft) -> None:
         """Put a question that was not answered back in front of what was typed since."""
         await self.put(draft.before(self.draft))
 
     async def drop_last(self) -> None:
-        """Take the last picture off the draft."""
-        await self._show_pictures(self._pictures[:-1])
+        """Take the last picture or video off the draft."""
+        await self._drop(self._media.media[-1:])
+
+    async def add(self, media: tuple[Picture | Video, ...]) -> None:
+        """Add chips to the draft; what is there already is not added again."""
+        await self._show(self._media.with_media(media))
+
+    def attach(self, source: str) -> None:
+        """Read a path or a URL and add it."""
+        self._attach_with(partial(read_source, named(source)))
+
+    def show_costs(self, costs: Mapping[str, int]) -> None:
+        """Say on the chips what each costs the model, by digest."""
+        self.query_one(ChipRow).price(costs)
 
     @on(PromptArea.Wants)
     async def _serve(self, event: PromptArea.Wants) -> None:
@@ -162,6 +199,10 @@ class PromptBox(Vertical):
         match event.what:
             case "look":
                 self._look()
+            case "seek":
+                self.post_message(self.Sought())
+            case "clipboard":
+                self._attach_clipboard()
             case "drop":
                 await self.drop_last()
             case "recall":
@@ -182,7 +223,7 @@ class PromptBox(Vertical):
     @on(Chip.Removed)
     async def _chip_removed(self, event: Chip.Removed) -> None:
         event.stop()
-        await self._show_pictures(tuple(it for it in self._pictures if it.digest != event.picture.digest))
+        await self._drop((event.medium,))
         self.focus_text()
 
     @on(Chip.Left)
@@ -190,9 +231,19 @@ class PromptBox(Vertical):
         event.stop()
         self.focus_text()
 
+    def send(self) -> None:
+        """Do what Enter does."""
+        self._send()
+
     def _send(self) -> None:
         text = self.area.text
-        if self._one_at_a_time.locked() or (mentions(text) and text != self._refused):
+        if text.startswith("/") and text != self._refused:
+            taken = self.command(text)
+            if taken is not None:
+                self._refused = "" if taken else text
+                self.area.text = "" if taken else text
+                return
+        if self.reading.turn.locked() or (mentions(text) and text != self._refused):
             self._read_and_send()
         else:
             self._hand_over()
@@ -200,7 +251,7 @@ class PromptBox(Vertical):
     def _hand_over(self) -> None:
         draft = self.draft
         if not draft.text.strip():
-            if draft.pictures:
+            if draft.media:
                 tell(self, "toast.no_question")
             return
         if not self._submit(draft):
@@ -208,57 +259,76 @@ class PromptBox(Vertical):
         self._history.append(draft)
         self._recalled, self._refused = 0, ""
         self.area.text = ""
-        self.call_next(self._show_pictures, ())
+        self.call_next(self._show, Draft())
 
     @work
     async def _read_and_send(self) -> None:
         """Turn the paths in the text into chips; send at once when a question is left over."""
-        async with self._one_at_a_time:
+        async with self.reading.turn:
             text = self.area.text
-            found = await self._reading(attach_typed, text) if text != self._refused else Found(rest=text)
-            if found is None or self.area.text != text:
+            as_text = text == self._refused
+            found = Found(rest=text) if as_text else await self.reading.read(partial(attach_typed, text))
+            if self.area.text != text:
                 return
             if found.error is not None:
                 self._refused = text
                 complain(self, found.error, say("toast.path_as_text"))
                 return
-            if found.pictures:
-                await self.put(Draft(found.rest, self._with(found.pictures)))
-            if found.rest.strip() or not found.pictures:
+            if found.media:
+                await self._take(found)
+            if found.rest.strip() or not found.media:
                 self._hand_over()
 
     @work
     async def _attach_pasted(self, text: str) -> None:
         """Make chips of a paste that names pictures; type it when it does not."""
-        async with self._one_at_a_time:
-            found = await self._reading(attach_pasted, text)
+        async with self.reading.turn:
+            found = await self.reading.read(partial(attach_pasted, text))
             if found is None or found.error is not None:
                 self.area.insert(text)
             if found is not None:
-                await self._show_pictures(self._with(found.pictures))
+                await self.add(found.media)
                 if found.error is not None:
                     complain(self, found.error)
 
+    @work
+    async def _attach_with(self, read: Callable[[Reach], Picture | Video]) -> None:
+        async with self.reading.turn:
+            try:
+                await self.add((await self.reading.read(read),))
+            except VlmchatError as error:
+                complain(self, error)
+
+    @work
+    async def _attach_clipboard(self) -> None:
+        """Make a chip of the clipboard's picture; without one, paste the text that was copied in the app."""
+        async with self.reading.turn:
+            try:
+                await self.add((await self.reading.read(lambda _reach: clipboard_picture()),))
+            except VlmchatError as error:
+                if self.app.clipboard:
+                    self.area.action_paste()
+                else:
+                    complain(self, error)
+
     def _look(self) -> None:
         """Look whether the word that just ended is a picture; it is only tried, never complained about."""
-        if any(mention.sure for mention in mentions(self.area.text)) and not self._one_at_a_time.locked():
+        if any(mention.sure for mention in mentions(self.area.text)) and not self.reading.turn.locked():
             self._try_typed()
 
     @work
     async def _try_typed(self) -> None:
-        async with self._one_at_a_time:
+        async with self.reading.turn:
             text = self.area.text
-            found = await self._reading(attach_typed, text)
-            if found is not None and found.pictures and self.area.text.startswith(text):
-                now = f"{found.rest} {self.area.text[len(text) :]}".lstrip()
-                await self.put(Draft(now, self._with(found.pictures)))
+            # The web is asked when the question is sent, not while it is typed.
+            found = await self.reading.read(partial(attach_typed, text, web=False))
+            if found.media and self.area.text.startswith(text):
+                await self._take(replace(found, rest=f"{found.rest} {self.area.text[len(text) :]}".lstrip()))
 
-    async def _reading(self, read: Callable[[str], Found | None], text: str) -> Found | None:
-        self.border_subtitle = say("prompt.reading", count=1)
-        try:
-            return await asyncio.to_thread(read, text)
-        finally:
-            self.border_subtitle = ""
+    async def _take(self, found: Found) -> None:
+        """Put what was found in the text among the chips, and the rest of the text into the box."""
+        draft = self._media.with_media(found.media)
+        await self.put(replace(draft, text=found.rest))
 
     async def _recall(self, step: int) -> None:
         """Show the question ``step`` further back, unless the text on the screen is the user's own."""
@@ -274,10 +344,12 @@ class PromptBox(Vertical):
     def _recalled_draft(self) -> Draft:
         return self._history[-self._recalled] if self._recalled else Draft()
 
-    def _with(self, pictures: tuple[Picture, ...]) -> tuple[Picture, ...]:
-        known = {picture.digest for picture in self._pictures}
-        return self._pictures + tuple(picture for picture in pictures if picture.digest not in known)
+    async def _drop(self, media: tuple[Picture | Video, ...]) -> None:
+        gone = {medium.digest for medium in media}
+        left = tuple(medium for medium in self._media.media if medium.digest not in gone)
+        await self._show(Draft().with_media(left))
 
-    async def _show_pictures(self, pictures: tuple[Picture, ...]) -> None:
-        self._pictures = pictures
-        await self.query_one(ChipRow).show(pictures)
+    async def _show(self, draft: Draft) -> None:
+        self._media = replace(draft, text="")
+        await self.query_one(ChipRow).show(draft.media)
+        self.post_message(self.Changed())

@@ -12,6 +12,8 @@ from vlmchat.tui.text import model_name, say, size
 
 _BAR = 12
 """Cells of the progress bar."""
+_NEARLY = 0.85
+"""Share of the context from which on the meter warns."""
 
 
 class StatusLine(Widget):
@@ -21,6 +23,12 @@ class StatusLine(Widget):
     detail: reactive[str] = reactive("")
     title: reactive[str] = reactive("")
     activity: reactive[str] = reactive("")
+    meter: reactive[tuple[int, int] | None] = reactive[tuple[int, int] | None](None)
+    """Tokens the prompt would take, and tokens the model reads at most."""
+    temporary: reactive[bool] = reactive(False)
+    """The chat is not written to disk."""
+    commands: reactive[str] = reactive("")
+    """The typed commands that begin like what is in the box; while there are some, they are the line."""
     part: reactive[float | None] = reactive[float | None](None)
     """How much of the work is done, 0 to 1; None where there is no measure."""
     tone: reactive[str] = reactive("quiet")
@@ -29,20 +37,31 @@ class StatusLine(Widget):
     def render(self) -> Content:
         """Draw the three parts; the middle gives way first."""
         room = self.content_size.width
-        right = self._work()
+        if self.commands:
+            return Content.styled(self.commands, "$primary").truncate(room, ellipsis=True)
+        right = Content.assemble(self._fill(), self._work())
         left = Content.assemble(("● ", f"${self.tone}"), (self.model, "bold $primary"))
         if self.detail and room >= left.cell_length + len(self.detail) + right.cell_length + 4:
             left = Content.assemble(left, (f"  {self.detail}", "$quiet"))
         space = room - left.cell_length - right.cell_length
         if space < 1:
             left, space = left.truncate(max(1, room - right.cell_length - 1), ellipsis=True), 1
-        title = Content.styled(self.title, "$foreground 80%")
+        words = " · ".join(filter(None, (say("status.temporary") if self.temporary else "", self.title)))
+        title = Content.styled(words, "$foreground 80%")
         if space > title.cell_length + 4:
             before = max(2, min(room // 2 - title.cell_length // 2 - left.cell_length, space - title.cell_length - 2))
             return Content.assemble(
                 left, " " * before, title, " " * (space - before - title.cell_length), right
             )  # fmt: skip
         return Content.assemble(left, " " * space, right)
+
+    def _fill(self) -> Content:
+        """How full the context is; louder the fuller."""
+        if self.meter is None or self.part is not None:
+            return Content("")
+        used, limit = self.meter
+        tone = "$error" if used >= limit else "$warning" if used >= _NEARLY * limit else "$quiet"
+        return Content.styled(f"{used:,}/{limit:,}  ", tone)
 
     def _work(self) -> Content:
         if self.part is None:

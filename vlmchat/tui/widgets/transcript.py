@@ -8,14 +8,12 @@ from typing import TYPE_CHECKING, cast
 from textual.app import ComposeResult
 from textual.containers import Vertical, VerticalScroll
 from textual.content import Content
-from textual.widget import Widget
 from textual.widgets import Static
 
-from vlmchat.store.model import Turn
 from vlmchat.tui.actions import key_of
 from vlmchat.tui.memory import Draft
 from vlmchat.tui.text import say
-from vlmchat.tui.widgets.turn import QuestionView
+from vlmchat.tui.widgets.turn import QuestionView, Shown, TurnView
 
 if TYPE_CHECKING:
     from vlmchat.tui.widgets.answer import AnswerView
@@ -73,7 +71,7 @@ class Transcript(VerticalScroll, can_focus=False):
 
     def __init__(self) -> None:
         super().__init__()
-        self._hidden: list[Turn] = []
+        self._hidden: list[Shown] = []
 
     def compose(self) -> ComposeResult:
         """Begin empty, with a welcome."""
@@ -120,16 +118,39 @@ class Transcript(VerticalScroll, can_focus=False):
         await self.turns.mount(view)
         return view
 
-    async def show(self, turns: Sequence[Turn]) -> None:
-        """Show a stored chat, its last :data:`FIRST_SHOWN` turns first."""
+    @property
+    def views(self) -> list[TurnView]:
+        """The turns that are drawn, oldest first."""
+        return list(self.turns.query_children(TurnView))
+
+    async def show(self, shown: Sequence[Shown]) -> None:
+        """Show a stored branch; the views of its beginning stay, later ones are made anew."""
+        views = self.views
+        first = views[0].turn_id if views else None
+        start = next((at for at, it in enumerate(shown) if it.turn.id == first), None)
+        if start is None:
+            await self._show_anew(shown)
+            return
+        same = 0
+        for view, it in zip(views, shown[start:], strict=False):
+            if view.turn_id != it.turn.id:
+                break
+            await view.settle(it)
+            same += 1
+        async with self.batch():
+            await self.turns.remove_children(views[same:])
+            await self.turns.mount_all([_view(it) for it in shown[start + same :]])
+
+    async def _show_anew(self, shown: Sequence[Shown]) -> None:
+        """Show the last :data:`FIRST_SHOWN` turns of a branch; earlier ones come in on demand."""
         await self.clear()
-        if not turns:
+        if not shown:
             return
         await self.turns.leave_welcome()
-        self._hidden = list(turns[:-FIRST_SHOWN])
+        self._hidden = list(shown[:-FIRST_SHOWN])
         if self._hidden:
             await self.turns.mount(Earlier(Content(say("turn.earlier", count=len(self._hidden)))))
-        await self.turns.mount_all([_view(turn) for turn in turns[-FIRST_SHOWN:]])
+        await self.turns.mount_all([_view(it) for it in shown[-FIRST_SHOWN:]])
         self.anchor()
 
     async def page(self, direction: int) -> None:
@@ -145,23 +166,20 @@ class Transcript(VerticalScroll, can_focus=False):
     async def _show_earlier(self) -> None:
         batch, self._hidden = self._hidden[-FIRST_SHOWN:], self._hidden[:-FIRST_SHOWN]
         notice = self.query_one(Earlier)
-        await self.turns.mount_all([_view(turn) for turn in batch], after=notice)
+        await self.turns.mount_all([_view(it) for it in batch], after=notice)
         if self._hidden:
             notice.update(Content(say("turn.earlier", count=len(self._hidden))))
         else:
             await notice.remove()
 
 
-def _answer(turn: Turn | None = None) -> AnswerView:
+def _answer(shown: Shown | None = None) -> AnswerView:
     """Return the view of a stored answer, or of one that is to come."""
     # Late: Markdown costs 36 ms of CPU, and no first frame shall wait for it.
     from vlmchat.tui.widgets.answer import AnswerView
 
-    return AnswerView(stats=say("turn.waiting")) if turn is None else AnswerView.of_turn(turn)
+    return AnswerView(stats=say("turn.waiting"), shown=shown)
 
 
-def _view(turn: Turn) -> Widget:
-    if turn.message.role != "user":
-        return _answer(turn)
-    note = say("turn.failed") if turn.status == "failed" else ""
-    return QuestionView(Draft(turn.message.text, turn.message.pictures), note)
+def _view(shown: Shown) -> TurnView:
+    return QuestionView.of_turn(shown) if shown.turn.message.role == "user" else _answer(shown)
