@@ -105,4 +105,4 @@ def _agree(plan: DownloadPlan, settings: Settings, asks: bool) -> None:
             f"{plan.wanted.name} was not downloaded: nobody said yes.", "Run it again to be asked."
         )
     if licence.name and not licence.accepted:
-        licences.accept(plan.listing.repository, licence.name, licence.url)
+        licences.accept(plan.wanted.name, licence.name, licence.url)

@@ -88,7 +88,7 @@ class LineMeter:
         if isinstance(event, Progress):
             if event.done < event.total and time.monotonic() - self._last > _LINE_S:
                 self._last = time.monotonic()
-                self._talk.warn(f"{size_text(event.done)} of {size_text(event.total)}, {_speed(event)}")
+                self._talk.warn(f"{_share(event.done, event.total)}, {_speed(event)}")
         elif line := remark(event):
             self._talk.warn(line)
 
@@ -134,8 +134,8 @@ class BarMeter:
         for path in [path for path in self._tasks if path and path not in at_work]:
             self._bars.remove_task(self._tasks.pop(path))
         for path, file in at_work.items():
-            self._set(path, one_line(path)[-40:], file.done, file.bytes, size_text(file.bytes))
-        self._set("", "all", progress.done, progress.total, f"{size_text(progress.total)}, {_speed(progress)}")
+            self._set(path, one_line(path)[-40:], file.done, file.bytes, _share(file.done, file.bytes))
+        self._set("", "all", progress.done, progress.total, f"{_share(progress.done, progress.total)}, {_speed(progress)}")
 
     def _set(self, key: str, name: str, done: int, total: int, text: str) -> None:
         if key not in self._tasks:
@@ -187,6 +187,10 @@ def _plan_object(plan: DownloadPlan) -> dict[str, Any]:
         "free_bytes": plan.free_bytes,
         "licence": asdict(plan.licence),
     }
+
+
+def _share(done: int, total: int) -> str:
+    return f"{size_text(done)} of {size_text(total)}"
 
 
 def _speed(progress: Progress) -> str:

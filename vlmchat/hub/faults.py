@@ -35,13 +35,14 @@ _LOGIN = {
 }
 _SITES = {"huggingface": "https://huggingface.co", "modelscope": "https://modelscope.cn/models"}
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+_NO_NAME = "its name cannot be resolved (is there a network?)"
 _REASONS: tuple[tuple[frozenset[str], str], ...] = (
     (frozenset({"ProxyError"}), "the proxy did not let it through"),
     (
         frozenset({"SSLError", "SSLCertVerificationError", "CertificateError"}),
         "its certificate was not accepted (is this machine's clock right?)",
     ),
-    (frozenset({"gaierror", "NameResolutionError"}), "its name cannot be resolved (is there a network?)"),
+    (frozenset({"gaierror", "NameResolutionError"}), _NO_NAME),
     (frozenset({"ConnectTimeout", "ConnectTimeoutError"}), "no connection in time"),
     (frozenset({"ReadTimeout", "ReadTimeoutError", "RequestTimeoutError", "TimeoutError"}), "no byte in time"),
     (frozenset({"ConnectionRefusedError"}), "connection refused"),
@@ -73,6 +74,12 @@ class Hiccup(Exception):
 
 class TooSlow(Hiccup):
     """A stream that stays below the floor rate while another hub has the same bytes."""
+
+
+def hiccup_of(problem: BaseException) -> Hiccup:
+    """Return a failed connection as a passing fault; without a network asking again at once is of no use."""
+    reason = reason_of(problem)
+    return Hiccup(reason, exhausted=reason == _NO_NAME)
 
 
 def reason_of(problem: BaseException) -> str:

@@ -14,9 +14,9 @@ from vlmchat.hub.faults import (
     PASSING_STATUS,
     Hiccup,
     gated,
+    hiccup_of,
     missing,
     offline_error,
-    reason_of,
     retry_after,
     token_refused,
 )
@@ -98,7 +98,7 @@ class HuggingFace:
         except HfHubHTTPError as problem:
             raise self._refusal(problem, repository, revision, token) from None
         except (httpx2.HTTPError, httpx2.InvalidURL) as problem:
-            raise Hiccup(reason_of(problem)) from None
+            raise hiccup_of(problem) from None
         except (ValueError, KeyError, TypeError, AttributeError):
             raise Hiccup("its answer cannot be understood") from None
 

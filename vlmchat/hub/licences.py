@@ -10,16 +10,16 @@ from pathlib import Path
 from vlmchat.paths import places
 
 
-def is_accepted(repository: str, licence: str) -> bool:
-    """Say whether the user accepted ``licence`` for ``OWNER/NAME`` before; a licence without a name is open."""
-    return not licence or _key(repository, licence) in _read()
+def is_accepted(model: str, licence: str) -> bool:
+    """Say whether the user accepted ``licence`` for ``model`` before; one without a name is open."""
+    return not licence or _key(model, licence) in _read()
 
 
-def accept(repository: str, licence: str, url: str = "") -> None:
-    """Remember that the user accepted ``licence`` for ``OWNER/NAME``; a file that cannot be written is let be."""
+def accept(model: str, licence: str, url: str = "") -> None:
+    """Remember that the user accepted ``licence`` for ``model``; a file that cannot be written is let be."""
     known = _read()
     now = datetime.now(UTC).isoformat(timespec="seconds")
-    known[_key(repository, licence)] = {"repository": repository, "licence": licence, "url": url, "accepted": now}
+    known[_key(model, licence)] = {"model": model, "licence": licence, "url": url, "accepted": now}
     path = _path()
     fresh = path.with_name(f"{path.name}.{os.getpid()}.new")
     try:
@@ -34,8 +34,8 @@ def _path() -> Path:
     return places().state / "licences.json"
 
 
-def _key(repository: str, licence: str) -> str:
-    return f"{repository.lower()}: {licence}"
+def _key(model: str, licence: str) -> str:
+    return f"{model.lower()}: {licence}"
 
 
 def _read() -> dict[str, object]:

@@ -16,7 +16,7 @@ class Limits:
     connect_s: float = 5.0
     read_s: float = 10.0
     """Seconds without a byte after which a stream is given up and taken up again."""
-    attempts: int = 6
+    attempts: int = 8
     """Attempts in a row without a single byte, over all hubs, before a file is given up."""
     backoff_s: float = 0.5
     """Wait before the second fruitless attempt; doubled up to 8 s, replaced by a Retry-After."""

@@ -148,7 +148,7 @@ def _plan(wanted: Wanted, listing: Listing, other: HubName | None) -> DownloadPl
         licence=Licence(
             licence,
             wanted.licence_url or _PAGES[listing.hub].format(listing.repository),
-            licences.is_accepted(listing.repository, licence),
+            licences.is_accepted(wanted.name, licence),
         ),
         free_bytes=free_bytes(layout.root),
         fallback=other,

@@ -151,13 +151,14 @@ def _check_answer(response: requests.Response, link: Link, piece: Piece, size: i
         start, total = _content_range(headers.get("Content-Range", ""))
         if total not in {None, size}:
             raise Hiccup("the file has another size than listed", wrong=True)
-        if start != piece.offset:
+        if start is None or start > piece.offset:
             raise Hiccup("another range came than was asked for")
-        return 0
+        return piece.offset - start
     if status == 200:
         length = headers.get("Content-Length", "")
-        if length.isdecimal() and int(length) > size and not headers.get("Content-Encoding"):
-            raise Hiccup("the file has another size than listed", wrong=True)
+        if length.isdecimal() and int(length) != size and not headers.get("Content-Encoding"):
+            # Too short may be a page that asks to sign in, too long is another file.
+            raise Hiccup("the answer has another size than the file", wrong=int(length) > size)
         return piece.offset
     if status in {401, 403} and link.own and response.url.startswith(link.url):
         raise Refused(status)
