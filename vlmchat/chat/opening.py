@@ -65,8 +65,12 @@ def find(reference: str, hub: Hub = "auto") -> Target:
     raise _unknown(reference)
 
 
-def wanted(reference: str) -> Wanted:
-    """Say what to download for ``family:tag`` or ``OWNER/NAME[@revision]``, whether it is here or not.
+def wanted(reference: str, to_run: bool = True) -> Wanted:
+    """Say what ``family:tag`` or ``OWNER/NAME[@revision]`` is on the hubs, whether it is here or not.
+
+    Args:
+        reference: what the user typed.
+        to_run: refuse what this version could not run once it is here.
 
     Raises:
         UnknownModel: nothing of that name, or nothing that a hub has.
@@ -80,7 +84,8 @@ def wanted(reference: str) -> Wanted:
         return Wanted(name, name, name, revision)
     if spec.huggingface is None and spec.modelscope is None:
         raise UnknownModel(f"{spec.name} comes with vlmchat and is on no hub.", "There is nothing to download.")
-    _require_runnable(offer(spec))
+    if to_run:
+        _require_runnable(offer(spec))
     return Wanted.of(spec, revision)
 
 

@@ -25,6 +25,7 @@ COMMANDS: Mapping[str, str] = {
     "models": "List the models there are, and which are here.",
     "show": "Tell all about one model.",
     "pull": "Download a model into its hub's own cache.",
+    "rm": "Remove a model's files.",
     "chats": "List, search, show, export and remove saved chats.",
     "verify": "Check a checkpoint's files, tensors and numbers.",
     "doctor": "Say what this machine has, and what is wrong.",

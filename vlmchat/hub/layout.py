@@ -145,9 +145,7 @@ def layout_of(listing: Listing) -> HuggingFaceLayout | ModelScopeLayout:
     root = repository_root(listing.hub, listing.repository)
     if listing.hub == "huggingface":
         return HuggingFaceLayout(root, listing.revision, listing.commit)
-    owner, _, name = listing.repository.partition("/")
-    old = Path("models") / owner / name.replace(".", "___")
-    for legacy in (modelscope_cache() / old, modelscope_cache() / "hub" / old):
+    for legacy in legacy_roots(listing.repository):
         if legacy.is_dir() and any(legacy.iterdir()):
             return ModelScopeLayout(legacy, legacy)
     return ModelScopeLayout(root, root / "snapshots" / listing.commit)
@@ -159,6 +157,13 @@ def repository_root(hub: HubName, repository: str) -> Path:
     if hub == "huggingface":
         return huggingface_cache() / f"models--{folder}"
     return modelscope_cache() / "models" / folder
+
+
+def legacy_roots(repository: str) -> tuple[Path, Path]:
+    """Return where ModelScope's client kept a repository before 1.38; it goes on using a folder that is there."""
+    owner, _, name = repository.partition("/")
+    old = Path("models") / owner / name.replace(".", "___")
+    return modelscope_cache() / old, modelscope_cache() / "hub" / old
 
 
 def own_folder(root: Path) -> Path:
