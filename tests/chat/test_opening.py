@@ -67,8 +67,7 @@ def test_a_row_that_is_not_here_says_how_to_get_it() -> None:
     with pytest.raises(NotInstalled, match="InternVL2-1B is not on this machine") as caught:
         opening.find("internvl2:1b")
     assert caught.value.exit_code == 3
-    assert "hf download OpenGVLab/InternVL2-1B" in caught.value.hint
-    assert "modelscope download --model OpenGVLab/InternVL2-1B" in caught.value.hint
+    assert "vlmchat pull internvl2:1b" in caught.value.hint
 
 
 def test_a_row_that_is_partly_here_says_what_is_missing() -> None:
@@ -103,7 +102,7 @@ def test_a_folder_that_is_not_there(reference: str) -> None:
 def test_a_hub_id_outside_the_catalog() -> None:
     with pytest.raises(NotInstalled) as caught:
         opening.find("Own/Model-1B")
-    assert caught.value.hint == "Get it with: hf download Own/Model-1B"
+    assert caught.value.hint == "Get it with: vlmchat pull Own/Model-1B"
     folder = huggingface(WHOLE)
     assert opening.find("Own/Model-1B") == opening.Target("Own/Model-1B", folder, COMMIT)
     assert opening.find("Own/Model-1B@main").name == "Own/Model-1B@main"
@@ -137,7 +136,7 @@ def test_the_shelf_shows_every_row_with_its_state(demo: Path) -> None:
     assert by_name["internvl2:1b"].ready
     assert not by_name["internvl2:2b"].ready
     assert not by_name["ovis2:1b"].runs
-    assert "hf download OpenGVLab/InternVL2-2B" in by_name["internvl2:2b"].how
+    assert "vlmchat pull internvl2:2b" in by_name["internvl2:2b"].how
     assert [offer.spec.name for offer in shelf.offers("int8")] == ["ovis2:34b-gptq-int8"]
 
 

@@ -44,7 +44,7 @@ def test_models_lists_every_row_and_its_state() -> None:
 def test_models_filter_and_json() -> None:
     rows = call("models", "awq", "26b", "--json").json
     assert [row["name"] for row in rows] == ["internvl2:26b-awq"]
-    assert rows[0]["how_to_get"].startswith("Get it with: hf download OpenGVLab/InternVL2-26B-AWQ")
+    assert rows[0]["how_to_get"].startswith("Get it with: vlmchat pull internvl2:26b-awq")
     assert (rows[0]["state"], rows[0]["local"]) == ("missing", None)
     assert call("models", "nothing-like-it", "--json").json == []
 
@@ -71,7 +71,7 @@ def test_show_tells_what_is_known() -> None:
         "https://huggingface.co/THUDM/cogvlm2-llama3-chat-19B/blob/main/LICENSE",
         "ZhipuAI/cogvlm2-llama3-chat-19B",
         "This version of vlmchat cannot run it yet.",
-        "Get it with: hf download THUDM/cogvlm2-llama3-chat-19B",
+        "Get it with: vlmchat pull cogvlm2:19b",
     ):
         assert fact in text
     assert "up to 12 tiles of 448 x 448 pixels and a thumbnail, 256 tokens each" in call("show", "internvl2:8b").out

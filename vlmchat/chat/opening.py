@@ -83,7 +83,7 @@ def wanted(reference: str, to_run: bool = True) -> Wanted:
             raise _unknown(reference)
         return Wanted(name, name, name, revision)
     if spec.huggingface is None and spec.modelscope is None:
-        raise UnknownModel(f"{spec.name} comes with vlmchat and is on no hub.", "There is nothing to download.")
+        raise UnknownModel(f"{spec.name} is on no hub.", "There is nothing to download.")
     if to_run:
         _require_runnable(offer(spec))
     return Wanted.of(spec, revision)
@@ -131,7 +131,7 @@ def _from_cache(repository: str, revision: str, hub: Hub) -> Target:
     if local.folder is None or local.state != "installed":
         raise NotInstalled(
             f"{repository} is not in the catalog and not on this machine.",
-            f"Get it with: {fetch_command(repository)}",
+            f"Get it with: {fetch_command(f'{repository}@{revision}' if revision else repository)}",
         )
     return Target(f"{repository}@{revision}" if revision else repository, local.folder, local.revision)
 

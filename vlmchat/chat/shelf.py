@@ -40,7 +40,7 @@ class Offer:
             return "Install vlmchat again: its files are not complete."
         if self.spec.folder is not None:
             return f"Put a whole checkpoint into {self.spec.folder}, or mend the row that names it."
-        return f"Get it with: {fetch_command(self.spec.huggingface or '', self.spec.modelscope or '')}"
+        return f"Get it with: {fetch_command(self.spec.name)}"
 
 
 def offers(words: str = "", hub: Hub = "auto") -> tuple[Offer, ...]:
@@ -64,7 +64,6 @@ def demo_folder() -> Path:
     return Path(vlmchat.__file__).parent / "demo" / "checkpoint"
 
 
-def fetch_command(huggingface: str, modelscope: str = "") -> str:
-    """Return the official clients' commands that download a checkpoint into their own caches."""
-    other = f" (or: modelscope download --model {modelscope})" if modelscope else ""
-    return f"hf download {huggingface}{other}"
+def fetch_command(reference: str) -> str:
+    """Return what downloads a model, by the name or hub id a user types."""
+    return f"vlmchat pull {reference}"

@@ -10,6 +10,7 @@ from vlmchat.chat.opening import Target
 from vlmchat.chat.session import Session
 from vlmchat.cli.answering import Opened, answer_object, opened
 from vlmchat.cli.dryrun import show_preview
+from vlmchat.cli.fetching import obtain
 from vlmchat.cli.interrupt import interruptible
 from vlmchat.cli.output import Talk, answer_writer, write_json
 from vlmchat.cli.progress import progress_text
@@ -59,7 +60,7 @@ def ask(settings: Settings, talk: Talk, options: Asked) -> ExitCode:
     model = settings.model
     if place.model is not None and not settings.source("model").startswith("--"):
         model = place.model
-    target = opening.find(model, settings.hub)
+    target = obtain(settings, talk, model)
     if options.dry_run:
         session = _session(opening.create_engine(), place, target, settings)
         used = replace(settings, system=session.system)

@@ -12,9 +12,9 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import BinaryIO
 
-from vlmchat.chat import opening
 from vlmchat.chat.opening import Target
 from vlmchat.cli.answering import Opened, answer_object, opened
+from vlmchat.cli.fetching import obtain
 from vlmchat.cli.interrupt import interruptible
 from vlmchat.cli.output import Talk, write_line
 from vlmchat.cli.progress import LineProgress
@@ -63,7 +63,7 @@ def pipe(settings: Settings, talk: Talk, options: PipeOptions) -> ExitCode:
         raise UsageError("--resume goes on with a file of results.", "Name it with --output FILE.")
     if options.output is not None and options.form == "text":
         raise UsageError("--format text keeps no ids in the file.", "Leave one of --output and --format text out.")
-    target = opening.find(settings.model, settings.hub)
+    target = obtain(settings, talk, settings.model)
     settings = replace(settings, vision=target.vision(settings.vision))
     results: Results = (
         StdoutResults() if options.output is None else FileResults(options.output.expanduser(), options.resume)
