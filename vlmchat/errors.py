@@ -23,6 +23,7 @@
     │   └── CacheNotWritable     the hub's cache folder may not be written
     ├── CheckpointError     7    incomplete, altered, unsafe, or not what its config says
     │   └── AlteredDownload      a file came with other bytes than the hub lists, from everywhere
+    ├── SchemaError         9    an answer that has not the shape that was asked for
     └── StoreError          1    the chat database cannot be read or written
 
 ``message`` is one plain sentence of what happened, ``hint`` one of what to do. ``code`` is the
@@ -48,6 +49,7 @@ class ExitCode(IntEnum):
     DOWNLOAD = 6
     CHECKPOINT = 7
     SOME_LINES_FAILED = 8
+    SCHEMA = 9
     INTERRUPTED = 130
     CLOSED_PIPE = 141
 
@@ -190,6 +192,13 @@ class AlteredDownload(CheckpointError):
     """A file came with other bytes than the hub lists, from every hub that was asked."""
 
     code = "altered-download"
+
+
+class SchemaError(VlmchatError):
+    """An answer that has not the shape that was asked for."""
+
+    exit_code = ExitCode.SCHEMA
+    code = "schema"
 
 
 class StoreError(VlmchatError):

@@ -30,6 +30,8 @@ class Request:
     messages: tuple[Message, ...]
     sampling: Sampling = field(default_factory=Sampling)
     vision: VisionOptions = field(default_factory=VisionOptions)
+    schema: str | None = None
+    """The JSON Schema, as JSON, that the answer is held to while it is written; None: any text."""
 
 
 @dataclass(frozen=True, slots=True)

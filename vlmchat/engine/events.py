@@ -100,6 +100,8 @@ class Finished:
     """Generated ids, the stop token included when there was one."""
     usage: Usage
     timing: Timing
+    probabilities: tuple[float, ...] = ()
+    """Of each generated id, among those that could come next; only for an answer that is held to a schema."""
 
 
 @dataclass(frozen=True, slots=True)

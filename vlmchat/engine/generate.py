@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 import torch
 
@@ -27,6 +28,9 @@ from vlmchat.engine.sampling import Sampler
 from vlmchat.engine.turn import Turn
 from vlmchat.errors import ContextOverflow, InputError, VlmchatError
 from vlmchat.families.family import Prompt, following
+
+if TYPE_CHECKING:
+    from vlmchat.engine.constrain import Constraint, Vocabulary
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +51,7 @@ class Runner:
         self.pictures = Pictures(model)
         self.cache = RowCache(model.network.decoder_layers())
         self._last: _LastAnswer | None = None
+        self._vocabulary: Vocabulary | None = None
 
     def forget(self) -> None:
         """Empty all caches."""
@@ -100,9 +105,27 @@ class Runner:
                 "Start a new chat, use fewer or smaller pictures (--max-tiles), or shorten the text.",
             )
         text = AnswerText(self.model.checkpoint.tokenizer, _continues(request.messages), already)
-        sampler = Sampler(request.sampling, already)
+        sampler = Sampler(request.sampling, already, self._constraint(request))
         limit = min(request.sampling.max_new_tokens, room)
         return Turn(number, request, prompt, already, text, sampler, limit, self.model.checkpoint.stop_ids)
+
+    def _constraint(self, request: Request) -> Constraint | None:
+        """Return what holds the answer to the request's schema; its vocabulary is read with the first one.
+
+        Raises:
+            InputError: it is an answer to be continued, whose beginning was held to nothing.
+            UsageError: the schema cannot be held.
+        """
+        if request.schema is None:
+            return None
+        if _continues(request.messages):
+            raise InputError("An answer that is continued cannot be held to a schema.", "End with a user message.")
+        # Late: most answers are free, and the library takes a moment.
+        from vlmchat.engine.constrain import Constraint, Vocabulary
+
+        if self._vocabulary is None:
+            self._vocabulary = Vocabulary(self.model.checkpoint.tokenizer, self.model.checkpoint.stop_ids)
+        return Constraint(self._vocabulary, request.schema)
 
     def _layout(self, request: Request) -> tuple[Prompt, tuple[int, ...]]:
         """Lay ``request`` out; the ids of an answer to be continued are the ones that were generated."""

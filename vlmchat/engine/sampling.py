@@ -3,19 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
 from vlmchat.options import Sampling
 
+if TYPE_CHECKING:
+    from vlmchat.engine.constrain import Constraint
+
 
 class Sampler:
     """Chooses the tokens of one answer; keeps the generated ids for the repetition penalty."""
 
-    def __init__(self, sampling: Sampling, already: Sequence[int] = ()) -> None:
-        """Begin an answer; ``already`` are the ids of the one that is continued."""
+    def __init__(self, sampling: Sampling, already: Sequence[int] = (), constraint: Constraint | None = None) -> None:
+        """Begin an answer; ``already`` are the ids of the one that is continued.
+
+        ``constraint`` says before each token which ids may come next.
+        """
         self._sampling = sampling
+        self._constraint = constraint
         # On the CPU whatever the device, so that a seed means the same text everywhere it can.
         self._generator = torch.Generator("cpu")
         if sampling.seed is None:
@@ -26,17 +34,25 @@ class Sampler:
             for _ in already if sampling.temperature > 0 else ():
                 self._uniform()
         self.generated: list[int] = list(already)
+        self.probabilities: list[float] = []
+        """Of each token under a constraint: how likely the model found it among those it might choose."""
 
     @property
     def plain(self) -> bool:
         """The likeliest token is the next one, whatever was said before."""
-        return self._sampling.temperature == 0 and self._sampling.repetition_penalty == 1
+        greedy = self._sampling.temperature == 0 and self._sampling.repetition_penalty == 1
+        return greedy and self._constraint is None
 
     def next(self, logits: Tensor) -> int:
         """Choose from ``logits`` [1, vocab] float32 and remember the choice."""
         scores = self._penalised(logits[0])
+        if self._constraint is not None:
+            scores = self._constraint.allowed(scores)
         token = int(scores.argmax()) if self._sampling.temperature == 0 else self._draw(scores)
         self.generated.append(token)
+        if self._constraint is not None:
+            self._constraint.take(token)
+            self.probabilities.append(float((scores[token] - scores.logsumexp(0)).exp()))
         return token
 
     def _penalised(self, scores: Tensor) -> Tensor:

@@ -104,7 +104,8 @@ class Turn:
         if reason != "interrupted" and (rest := self.text.finish()):
             yield Delta(rest, ())
         usage = Usage(len(self.prompt.ids), self.prompt.image_tokens, len(self.new))
-        yield Finished(reason, self.text.text, tuple(self.new), usage, self.clock.timing(len(self.new)))
+        timing = self.clock.timing(len(self.new))
+        yield Finished(reason, self.text.text, tuple(self.new), usage, timing, tuple(self.sampler.probabilities))
 
     def said(self) -> tuple[int, ...]:
         """Return the ids of the whole answer, the continued part included; a stop token is not part of it."""
