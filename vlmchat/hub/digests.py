@@ -4,7 +4,8 @@ Hugging Face's client keeps the hub's own hashes on disk: a file of a snapshot i
 ``blobs/<hash>``; where links are not to be had, ``trees/<commit>.json`` lists them; and a folder filled
 by ``hf download --local-dir`` has a ``.metadata`` file per download, whose second line is the hash. A
 large file's hash is its sha256, a small one's the sha1 of its git blob. ModelScope records none on
-disk, and its ``.msc`` is a pickle, which is not opened.
+disk, and its ``.msc`` is a pickle, which is not opened; what vlmchat itself has downloaded from there is
+in its manifest (:mod:`vlmchat.hub.manifest`).
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from pathlib import Path
 from typing import Literal, TypeAlias
 
 from vlmchat.errors import CheckpointError
+from vlmchat.hub.manifest import recorded_sha256
 
 Verdict: TypeAlias = Literal["same", "differs", "unknown"]
 _BLOCK = 4 * 1024**2
@@ -99,7 +101,8 @@ def _checked(path: Path, size: int, sha256: str, git: str) -> FileCheck:
 def recorded_hash(path: Path) -> str:
     """Return the hub's own hash of a file, as the client that fetched it left it; empty where it left none."""
     linked = path.readlink() if path.is_symlink() else Path()
-    candidates = (linked.name if linked.parent.name == "blobs" else "", _listed(path), _noted(path))
+    blob = linked.name if linked.parent.name == "blobs" else ""
+    candidates = (blob, _listed(path), _noted(path), recorded_sha256(path))
     return next((found for found in candidates if _HASH.fullmatch(found)), "")
 
 

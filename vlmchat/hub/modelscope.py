@@ -75,6 +75,8 @@ class ModelScope:
             raise self._refusal(problem, repository, revision) from None
         except HubError as problem:
             raise Hiccup(reason_of(problem), exhausted=True) from None
+        except requests.JSONDecodeError:
+            raise Hiccup("its answer cannot be understood") from None
         except requests.RequestException as problem:
             raise Hiccup(reason_of(problem), exhausted=True) from None
         except (ValueError, KeyError, TypeError, AttributeError):

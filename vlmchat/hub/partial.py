@@ -2,8 +2,8 @@
 
 Beside ``<hash>.part`` lies ``<hash>.done``: a head of three numbers (a mark, the file's bytes, the
 bytes of a piece) and one number per piece, how many of its bytes are written. The count is written
-after the bytes it counts, at most 1 MiB behind them, so a process that is killed loses no more than
-that per stream, and what the count says is there.
+after the bytes it counts, at once, so a process that is killed loses next to nothing, and what the
+count says is there.
 """
 
 from __future__ import annotations

@@ -7,15 +7,19 @@ loopback, hashed and written, beside 0.78 s with httpx2 and 0.40 s of curl (medi
 
 from __future__ import annotations
 
-import time
+import socket
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from http.cookiejar import DefaultCookiePolicy
 from threading import Lock
+from typing import Any
 from urllib.parse import urljoin, urlsplit
 
 import requests
+from requests.adapters import HTTPAdapter
+from urllib3.connection import HTTPConnection
 from urllib3.exceptions import HTTPError
+from urllib3.poolmanager import ProxyManager
 from urllib3.response import BaseHTTPResponse
 
 import vlmchat
@@ -24,10 +28,11 @@ from vlmchat.hub.hashing import Stopped
 from vlmchat.hub.partial import Piece
 from vlmchat.hub.source import Link
 
-_BUFFER = 1024**2
-"""Bytes written at once: what a killed process loses of a stream at most."""
-_FLUSH_S = 0.25
-"""Seconds that bytes wait in the buffer of a slow stream."""
+_READ = 256 * 1024
+"""Bytes read and written at once at most: all that is there is written at once, and none waits in memory."""
+_WINDOW = 512 * 1024
+"""Bytes the system may receive ahead of us, which Linux takes twice: what a killed process or a pause loses of a
+stream. Left alone it grows to 10 MB a stream on loopback. Eight streams of this carry 68 MB/s at 100 ms."""
 _HOPS = 10
 _PRIVATE = frozenset({"authorization", "cookie"})
 
@@ -51,6 +56,8 @@ class Wire:
     def __init__(self, connect_s: float, read_s: float) -> None:
         self._timeouts = (connect_s, read_s)
         self._session = requests.Session()
+        for scheme in ("http://", "https://"):
+            self._session.mount(scheme, _Adapter())
         # Without this a password in ~/.netrc would be sent along.
         self._session.auth = _as_it_is
         # None is needed for bytes, and none should travel from file to file.
@@ -68,7 +75,7 @@ class Wire:
             link: where the bytes are.
             piece: from :attr:`Piece.offset` to its end.
             size: bytes of the whole file, as listed.
-            write: takes up to 1 MiB that come next; has to count them into ``piece``.
+            write: takes what comes next; has to count it into ``piece``.
             check: is told the bytes that were read, and may raise to end the stream.
 
         Raises:
@@ -184,29 +191,29 @@ def _copy(
     write: Callable[[memoryview], None],
     check: Callable[[int], None],
 ) -> None:
-    """Fill the buffer, write it, until the piece is whole; what was read before a fault is written too."""
-    buffer = memoryview(bytearray(_BUFFER))
+    """Write what comes as it comes, until the piece is whole."""
     decode = bool(raw.headers.get("Content-Encoding"))
-    filled, since = 0, time.monotonic()
-    try:
-        while piece.offset + filled < piece.end:
-            room = min(_BUFFER - filled, piece.end - piece.offset - filled) if not skip else min(skip, _BUFFER)
-            data = raw.read1(room, decode_content=decode)
-            if not data:
-                raise Hiccup("connection closed early")
-            check(len(data))
-            if skip:
-                skip -= len(data)
-                continue
-            buffer[filled : filled + len(data)] = data
-            filled += len(data)
-            now = time.monotonic()
-            if filled == _BUFFER or now - since > _FLUSH_S:
-                write(buffer[:filled])
-                filled, since = 0, now
-    finally:
-        if filled:
-            write(buffer[:filled])
+    while not piece.whole:
+        data = raw.read1(min(skip or piece.end - piece.offset, _READ), decode_content=decode)
+        if not data:
+            raise Hiccup("connection closed early")
+        check(len(data))
+        if skip:
+            skip -= len(data)
+        else:
+            write(memoryview(data))
+
+
+class _Adapter(HTTPAdapter):
+    """Connections, through a proxy or not, that receive no more than :data:`_WINDOW` ahead."""
+
+    _OPTIONS = (*HTTPConnection.default_socket_options, (socket.SOL_SOCKET, socket.SO_RCVBUF, _WINDOW))
+
+    def init_poolmanager(self, *args: Any, **options: Any) -> None:
+        super().init_poolmanager(*args, socket_options=self._OPTIONS, **options)
+
+    def proxy_manager_for(self, proxy: str, **options: Any) -> ProxyManager:
+        return super().proxy_manager_for(proxy, socket_options=self._OPTIONS, **options)
 
 
 def _as_it_is(request: requests.PreparedRequest) -> requests.PreparedRequest:
