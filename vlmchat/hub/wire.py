@@ -210,10 +210,13 @@ class _Adapter(HTTPAdapter):
     _OPTIONS = (*HTTPConnection.default_socket_options, (socket.SOL_SOCKET, socket.SO_RCVBUF, _WINDOW))
 
     def init_poolmanager(self, *args: Any, **options: Any) -> None:
+        """Set the option on direct connections."""
         super().init_poolmanager(*args, socket_options=self._OPTIONS, **options)
 
     def proxy_manager_for(self, proxy: str, **options: Any) -> ProxyManager:
-        return super().proxy_manager_for(proxy, socket_options=self._OPTIONS, **options)
+        """Set the option on connections to a proxy."""
+        manager: ProxyManager = super().proxy_manager_for(proxy, socket_options=self._OPTIONS, **options)
+        return manager
 
 
 def _as_it_is(request: requests.PreparedRequest) -> requests.PreparedRequest:
