@@ -13,6 +13,7 @@ from vlmchat.chat.shelf import Offer, fetch_command, offer
 from vlmchat.engine.api import Engine
 from vlmchat.engine.events import Loading
 from vlmchat.errors import ModelError, NotInstalled, UnknownModel
+from vlmchat.hub.events import DownloadEvent
 from vlmchat.hub.local import look
 from vlmchat.hub.plan import Wanted
 from vlmchat.options import LoadOptions, Template, VisionOptions
@@ -87,6 +88,25 @@ def wanted(reference: str, to_run: bool = True) -> Wanted:
     if to_run:
         _require_runnable(offer(spec))
     return Wanted.of(spec, revision)
+
+
+def fetch(
+    model: Wanted, hub: Hub = "auto", offline: bool = False, cancel: CancelEvent | None = None
+) -> Iterator[DownloadEvent]:
+    """Plan and download a model as one stream, for every front end.
+
+    The first event is :class:`~vlmchat.hub.events.Planned`, and no byte of a file is asked for before the
+    next one is: who wants the licence accepted, or a yes to the size, asks in between or closes the
+    stream. The last event is ``Done``, or ``Paused`` once ``cancel`` was set.
+
+    Raises:
+        KeyboardInterrupt: ``cancel`` was set before there was a plan.
+        VlmchatError: as :mod:`vlmchat.hub.download`.
+    """
+    # Late: the hubs' clients and their connections cost 0.3 CPU-seconds that no list needs.
+    from vlmchat.hub.download import download, make_plan
+
+    yield from download(make_plan(model, hub, offline, cancel), cancel)
 
 
 def open_model(

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from threading import Event as CancelEvent
+
+from vlmchat.catalog.index import catalog
 from vlmchat.chat import opening
 from vlmchat.chat.opening import Target
 from vlmchat.cli.interrupt import interruptible
 from vlmchat.cli.meter import Meter, meter_for
 from vlmchat.cli.output import Talk, ask_line, can_ask, size_text
 from vlmchat.errors import LicenceNotAccepted, NotInstalled
-from vlmchat.hub.events import Done, DownloadEvent, Paused
+from vlmchat.hub import licences
+from vlmchat.hub.events import Done, DownloadEvent, Paused, Planned
 from vlmchat.hub.plan import DownloadPlan, Wanted
 from vlmchat.hub.source import TITLES
 from vlmchat.settings import Settings
@@ -49,20 +54,18 @@ def fetch(wanted: Wanted, settings: Settings, talk: Talk, meter: Meter, asks: bo
         KeyboardInterrupt: Ctrl-C; what came is kept, and how to go on was said.
         VlmchatError: as :mod:`vlmchat.hub.download`.
     """
-    # Late: the clients and their connections cost 0.3 CPU-seconds that no other command needs.
-    from vlmchat.hub.download import download, make_plan
-
-    with interruptible() as cancel:
-        talk.status(f"Asking for {wanted.name} …")
-        plan = make_plan(wanted, settings.hub, settings.offline, cancel)
-        talk.clear()
-    if not plan.complete:
-        for line in plan_lines(plan):
-            talk.warn(line)
-    _agree(plan, settings, asks and not plan.complete)
+    cancel = CancelEvent()
     end: DownloadEvent | None = None
-    with interruptible() as cancel, meter:
-        for end in download(plan, cancel):
+    with interruptible(cancel):
+        talk.status(f"Asking for {wanted.name} …")
+        events = opening.fetch(wanted, settings.hub, settings.offline, cancel)
+        planned = next(events)
+        talk.clear()
+    if isinstance(planned, Planned):
+        _agree(planned.plan, settings, talk, asks)
+    with interruptible(cancel), meter:
+        meter.show(planned)
+        for end in events:
             meter.show(end)
     if isinstance(end, Done):
         return end
@@ -72,37 +75,52 @@ def fetch(wanted: Wanted, settings: Settings, talk: Talk, meter: Meter, asks: bo
     raise KeyboardInterrupt
 
 
-def plan_lines(plan: DownloadPlan) -> list[str]:
-    """Return the plan as a person reads it."""
+def plan_lines(plan: DownloadPlan) -> Iterator[str]:
+    """Yield the plan as a person reads it."""
     have = plan.total_bytes - plan.fetch_bytes
     kept = f" ({size_text(have)} are here already)" if have else ""
     licence = plan.licence
     accepted = ", accepted before" if licence.accepted and licence.name else ""
-    return [
-        f"{plan.wanted.name}: {plan.listing.repository}@{plan.listing.commit[:12]} from {TITLES[plan.hub]}",
-        f"  {len(plan.files)} files, {size_text(plan.total_bytes)}{kept} into {plan.folder}",
-        f"  {size_text(plan.free_bytes)} are free there",
-        f"  licence: {licence.name or 'none named'}{accepted}, {licence.url}",
-    ]
+    yield f"{plan.wanted.name}: {plan.listing.repository}@{plan.listing.commit[:12]} from {TITLES[plan.hub]}"
+    yield f"  {len(plan.files)} files, {size_text(plan.total_bytes)}{kept} into {plan.folder}"
+    yield f"  {size_text(plan.free_bytes)} are free there"
+    if verdict := _fit(plan):
+        yield f"  {verdict}"
+    yield f"  licence: {licence.name or 'none named'}{accepted}, {licence.url}"
 
 
-def _agree(plan: DownloadPlan, settings: Settings, asks: bool) -> None:
-    from vlmchat.hub import licences
+def _fit(plan: DownloadPlan) -> str:
+    """Say whether it will run here; empty where the catalog does not know enough."""
+    from vlmchat.chat.capacity import fit_of, machine_now
+    from vlmchat.chat.shelf import offer
 
+    spec = catalog().find(plan.wanted.name)
+    fit = None if spec is None else fit_of(offer(spec), machine_now(plan.hub))
+    return fit.text if fit is not None else ""
+
+
+def _agree(plan: DownloadPlan, settings: Settings, talk: Talk, asks: bool) -> None:
+    """Show the plan, and go on only with a yes to its licence, and to the download where ``asks``."""
     licence = plan.licence
-    if settings.yes or (licence.accepted and not asks):
-        agreed = True
-    elif can_ask():
-        what = "Download it" if licence.accepted else "Accept this licence and download it"
-        agreed = ask_line(f"{what} ({size_text(plan.fetch_bytes)})? [y/N] ").lower() in {"y", "yes"}
-    else:
+    if plan.complete and licence.accepted:
+        return
+    for line in plan_lines(plan):
+        talk.warn(line)
+    if not settings.yes and (asks or not licence.accepted):
+        _ask(plan)
+    if licence.name and not licence.accepted:
+        licences.accept(plan.wanted.name, licence.name, licence.url)
+
+
+def _ask(plan: DownloadPlan) -> None:
+    licence = plan.licence
+    if not can_ask():
         raise LicenceNotAccepted(
             f"{plan.wanted.name} comes under {licence.name} ({licence.url}), which was not accepted yet.",
             "Read it, then accept it with --yes.",
         )
-    if not agreed:
+    what = "Download it" if licence.accepted else f"Accept its licence, {licence.name}, and download it"
+    if ask_line(f"{what} ({size_text(plan.fetch_bytes)})? [y/N] ").lower() not in {"y", "yes"}:
         raise LicenceNotAccepted(
             f"{plan.wanted.name} was not downloaded: nobody said yes.", "Run it again to be asked."
         )
-    if licence.name and not licence.accepted:
-        licences.accept(plan.wanted.name, licence.name, licence.url)

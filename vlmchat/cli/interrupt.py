@@ -10,22 +10,25 @@ from types import FrameType
 
 
 @contextmanager
-def interruptible() -> Iterator[CancelEvent]:
+def interruptible(cancel: CancelEvent | None = None) -> Iterator[CancelEvent]:
     """Yield an event that Ctrl-C sets in place of raising, so that an answer ends in order and is kept.
 
     A second Ctrl-C raises KeyboardInterrupt. Only for the time of the work: outside of it Ctrl-C has to
     break a blocking read.
+
+    Args:
+        cancel: an event that is there already, for work that is taken up again.
     """
-    cancel = CancelEvent()
+    event = cancel or CancelEvent()
 
     def stop(number: int, frame: FrameType | None) -> None:
         del number, frame
-        if cancel.is_set():
+        if event.is_set():
             raise KeyboardInterrupt
-        cancel.set()
+        event.set()
 
     before = signal.signal(signal.SIGINT, stop)
     try:
-        yield cancel
+        yield event
     finally:
         signal.signal(signal.SIGINT, before)

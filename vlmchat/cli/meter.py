@@ -135,7 +135,9 @@ class BarMeter:
             self._bars.remove_task(self._tasks.pop(path))
         for path, file in at_work.items():
             self._set(path, one_line(path)[-40:], file.done, file.bytes, _share(file.done, file.bytes))
-        self._set("", "all", progress.done, progress.total, f"{_share(progress.done, progress.total)}, {_speed(progress)}")
+        self._set(
+            "", "all", progress.done, progress.total, f"{_share(progress.done, progress.total)}, {_speed(progress)}"
+        )
 
     def _set(self, key: str, name: str, done: int, total: int, text: str) -> None:
         if key not in self._tasks:
