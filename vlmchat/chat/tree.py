@@ -93,6 +93,14 @@ class Tree:
         role = turn.message.role
         return tuple(it for it in self._turns.values() if it.parent == turn.parent and it.message.role == role)
 
+    def placed(self, head: str | None = None) -> list[tuple[Turn, int, int]]:
+        """Return the branch that ends with ``head``, each turn with its place among its versions, from 1, of how many."""
+        beside: dict[tuple[str | None, str], list[str]] = {}
+        for turn in self._turns.values():
+            beside.setdefault((turn.parent, turn.message.role), []).append(turn.id)
+        found = [(turn, beside[turn.parent, turn.message.role]) for turn in self.branch(head)]
+        return [(turn, ids.index(turn.id) + 1, len(ids)) for turn, ids in found]
+
     def leaf(self, turn_id: str) -> Turn:
         """Return the end of the branch that was used last among those through ``turn_id``."""
         turn = self.turn(turn_id)
