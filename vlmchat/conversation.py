@@ -85,6 +85,11 @@ class Message:
         """The pictures of this turn in order, frames of videos not included."""
         return tuple(part for part in self.parts if isinstance(part, Picture))
 
+    @property
+    def media(self) -> tuple[Picture | Video, ...]:
+        """The pictures and videos of this turn in order."""
+        return tuple(part for part in self.parts if isinstance(part, Picture | Video))
+
 
 def user(text: str, *media: Picture | Video) -> Message:
     """Return a user turn with ``media`` before ``text``, the form in which people ask."""
