@@ -133,7 +133,7 @@ def _read_clip(path: Path, _changed: int, _size: int) -> Clip:
 
 @lru_cache(maxsize=2)
 def read_frames(clip: Clip, indices: tuple[int, ...]) -> tuple[Picture, ...]:
-    """Decode frames of ``clip`` at their full size, turned upright, as pictures in memory.
+    """Decode frames of ``clip`` at their full size, turned upright, as pictures in memory, named ``clip.mp4@4.2s``.
 
     Args:
         clip: from :func:`read_clip`.
@@ -145,7 +145,8 @@ def read_frames(clip: Clip, indices: tuple[int, ...]) -> tuple[Picture, ...]:
     wanted = sorted({clip.ticks[index] for index in indices})
     with _opened(clip.path) as (container, stream):
         decoded = _decoded(clip, container, stream, wanted)
-        pictures = {tick: _as_picture(image, f"{clip.path.name}@{tick}") for tick, image in decoded}
+        shown = dict(zip(clip.ticks, clip.seconds, strict=True))
+        pictures = {tick: _as_picture(image, f"{clip.path.name}@{shown[tick]:.1f}s") for tick, image in decoded}
     return tuple(pictures[clip.ticks[index]] for index in indices)
 
 
