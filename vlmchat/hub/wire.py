@@ -19,6 +19,7 @@ import requests
 from requests.adapters import HTTPAdapter
 from urllib3.connection import HTTPConnection
 from urllib3.exceptions import HTTPError
+from urllib3.poolmanager import ProxyManager
 from urllib3.response import BaseHTTPResponse
 
 import vlmchat
