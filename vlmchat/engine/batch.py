@@ -69,9 +69,9 @@ class Batch:
             raise
 
     def _answer_all(self, arrivals: Arrivals) -> Iterator[RowEvent]:
-        while True:
+        while not self._stopped():
             yield from self._admit(arrivals)
-            if self._stopped() or not (self._alive or self._waiting):
+            if not (self._alive or self._waiting):
                 break
             try:
                 with memory_guard("answering"):
