@@ -14,7 +14,7 @@ def own_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Keep the developer's own chats, settings and drafts out, and the terminal's colours."""
     home = tmp_path / "home"
     monkeypatch.setenv("VLMCHAT_HOME", str(home))
-    for name in ("NO_COLOR", "TEXTUAL_ANIMATIONS", "COLORTERM"):
+    for name in ("NO_COLOR", "TEXTUAL_ANIMATIONS", "COLORTERM", "LC_ALL", "LC_MESSAGES", "LANG", "TMUX"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setattr(PromptArea, "cursor_blink", False)
     return home

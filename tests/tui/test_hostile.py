@@ -10,11 +10,15 @@ from textual.widgets.markdown import MarkdownBlock
 
 from tests.fakes import ScriptedEngine
 from tests.tui.helpers import GatedEngine, build, driven, plain
-from vlmchat.engine.events import Finished, Timing, Usage
-from vlmchat.tui.widgets.answer import LONGEST_LINE, AnswerText, LongLines
+from vlmchat.conversation import assistant
+from vlmchat.store.model import Turn
+from vlmchat.tui.widgets.answer import LONGEST_LINE, AnswerText, LongLines, parser
+from vlmchat.tui.widgets.turn import Shown
 
 FENCED = "A\n```py\nx\n```\nB\n\n- c"
 RICH = "# H\n\n| a | b |\n|---|---|\n| 1 | 2 |\n\n1. one\n2. two\n\n> q\n\n**end**"
+
+MATHS = "So \\(a_1 * b_1\\):\n\n\\[\n\\frac{a_1}{b_1} * x\n\\]\n\nand\n\n$$\na_1\n$$\n\nfor $5 and $6."
 
 
 def shape(answer: Markdown) -> list[tuple[str, str]]:
@@ -78,8 +82,7 @@ async def test_fences_split_at_every_byte_end_as_the_whole() -> None:
             for piece in pieces:
                 await view.write(piece)
                 await asyncio.sleep(0)
-            end = Finished("stop", text, (1,), Usage(1, 0, 1), Timing(0, 0, 0, 0, 0, 0))
-            await view.finish(end, "demo")
+            await view.settle(Shown(Turn("a", "", None, assistant(text), "complete", 0.0)))
             result = shape(view.query_one(AnswerText))
             await view.remove()
             return result
@@ -88,7 +91,7 @@ async def test_fences_split_at_every_byte_end_as_the_whole() -> None:
         assert [kind for kind, _ in whole][:3] == ["MarkdownParagraph", "MarkdownFence", "MarkdownParagraph"]
         for cut in range(1, len(FENCED)):
             assert await shown(FENCED, FENCED[:cut], FENCED[cut:]) == whole
-        for text in (FENCED, RICH):
+        for text in (FENCED, RICH, MATHS):
             assert await shown(text, *text) == await shown(text, text)
 
 
@@ -111,3 +114,14 @@ def test_long_lines_are_broken_and_nothing_else_is_changed() -> None:
     assert text.replace("\n\n", "") == "a" * 1500 + "b" * 1500 + "\nshort\n" + "c" * 10
     assert max(map(len, text.split("\n"))) <= LONGEST_LINE
     assert LongLines().feed("one\n\ntwo\n") == "one\n\ntwo\n"
+
+
+def test_formulas_are_shown_letter_by_letter_and_prices_are_none() -> None:
+    tokens = parser().parse(MATHS + " Or $x_1 * y_1$.")
+    assert [(token.info, token.content) for token in tokens if token.type == "fence"] == [
+        ("latex", "\\frac{a_1}{b_1} * x\n"),
+        ("latex", "a_1\n"),
+    ]
+    inline = [child.content for token in tokens for child in token.children or () if child.type == "code_inline"]
+    assert inline == ["a_1 * b_1", "x_1 * y_1"]
+    assert any("for $5 and $6." in child.content for token in tokens for child in token.children or ())

@@ -8,6 +8,7 @@ from collections.abc import Callable
 import pytest
 
 from tests.fakes import ScriptedEngine
+from vlmchat.errors import UsageError
 from vlmchat.paths import places
 from vlmchat.settings import Settings
 from vlmchat.tui.app import VlmchatApp, run
@@ -40,6 +41,12 @@ def test_the_theme_of_the_settings_wins(begun: Callable[..., VlmchatApp]) -> Non
     Memory(places().state, theme="fjord").write()
     assert begun(Settings()).theme == "fjord"
     assert begun(Settings(theme="paper")).theme == "paper"
+
+
+def test_a_dumb_terminal_is_refused_in_a_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TERM", "dumb")
+    with pytest.raises(UsageError, match="TERM=dumb"):
+        run(Settings())
 
 
 def test_what_cannot_be_interrupted_does_not_keep_the_user(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -39,11 +39,13 @@ def test_there_is_something_for_everyone() -> None:
     assert DEFAULT in shelf.themes
     assert not shelf.problems
     assert sum(theme.dark for theme in shelf.themes.values()) >= 2
-    assert sum(not theme.dark for theme in shelf.themes.values()) >= 1
+    assert sum(not theme.dark for theme in shelf.themes.values()) >= 2
     assert any("contrast" in title for title in shelf.titles.values())
+    assert any(theme.ansi for theme in shelf.themes.values())
+    assert len(shelf.themes) >= 6
 
 
-@pytest.mark.parametrize("file", SHIPPED, ids=lambda file: str(file.stem))
+@pytest.mark.parametrize("file", [file for file in SHIPPED if file.stem != "terminal"], ids=lambda file: str(file.stem))
 def test_shipped_theme_is_readable(file: Path) -> None:
     theme, title = read_theme(file)
     assert theme.name == file.stem
@@ -111,6 +113,36 @@ async def test_next_theme_goes_round() -> None:
             seen.append(run.app.theme)
         assert seen[0] == seen[-1]
         assert len(set(seen)) == len(run.app.shelf.themes)
+
+
+async def test_a_user_theme_is_reloaded_when_it_is_written_and_a_bad_one_changes_nothing() -> None:
+    places().themes.mkdir(parents=True)
+    mine = places().themes / "mine.toml"
+    text = (folders()[0] / "fjord.toml").read_text(encoding="utf-8").replace('"fjord"', '"mine"')
+    mine.write_text(text, encoding="utf-8")
+    async with driven(build(settings=Settings(theme="mine"))) as run:
+        assert run.app.theme == "mine"
+        mine.write_text(text.replace("#0f1720", "#000022"), encoding="utf-8")
+        run.app._look_at_themes()
+        await run.pilot.pause()
+        assert run.app.current_theme.background == "#000022"
+        assert run.chat.styles.background == Color.parse("#000022")
+        mine.write_text("broken", encoding="utf-8")
+        run.app._look_at_themes()
+        await run.pilot.pause()
+        assert "mine.toml" in run.toasts
+        assert run.chat.styles.background == Color.parse("#000022")
+
+
+async def test_the_terminal_theme_uses_only_the_terminals_colours() -> None:
+    async with driven(build(settings=Settings(theme="terminal"))) as run:
+        await run.ready()
+        await run.pilot.press("f1")
+        await run.pilot.pause()
+        styles = [segment.style for strip in run.app.screen._compositor.render_strips() for segment in strip]
+        used = {color for style in styles if style for color in (style.color, style.bgcolor) if color is not None}
+        assert used
+        assert not [color for color in used if color.triplet is not None]
 
 
 def test_colours_stand_nowhere_else() -> None:

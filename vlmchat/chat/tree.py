@@ -94,7 +94,7 @@ class Tree:
         return tuple(it for it in self._turns.values() if it.parent == turn.parent and it.message.role == role)
 
     def placed(self, head: str | None = None) -> list[tuple[Turn, int, int]]:
-        """Return the branch that ends with ``head``, each turn with its place among its versions, from 1, of how many."""
+        """Return the branch that ends with ``head``, each turn with its place (from 1) among how many versions."""
         beside: dict[tuple[str | None, str], list[str]] = {}
         for turn in self._turns.values():
             beside.setdefault((turn.parent, turn.message.role), []).append(turn.id)

@@ -13,6 +13,7 @@ from textual.command import CommandPalette
 from textual.screen import Screen
 
 from vlmchat.engine.api import Engine
+from vlmchat.errors import UsageError
 from vlmchat.paths import places
 from vlmchat.settings import Previews, Settings
 from vlmchat.store.chats import ChatStore
@@ -23,8 +24,11 @@ from vlmchat.tui.memory import Memory
 from vlmchat.tui.palette import Commands
 from vlmchat.tui.screens.chat import ChatScreen
 from vlmchat.tui.telling import tell, warn
-from vlmchat.tui.text import say
-from vlmchat.tui.themes import DEFAULT, VARIABLES, ThemeShelf, read_themes
+from vlmchat.tui.text import say, use
+from vlmchat.tui.themes import DEFAULT, VARIABLES, ThemeShelf, read_themes, stamp
+
+_LOOK_AT_THEMES_S = 1.0
+"""How often the folder of the user's themes is looked at."""
 
 
 class VlmchatApp(App[int]):
@@ -38,6 +42,7 @@ class VlmchatApp(App[int]):
     COMMANDS = {Commands}  # noqa: RUF012 - as Textual declares it
 
     def __init__(self, desk: Desk, memory: Memory) -> None:
+        use(desk.settings.language)
         super().__init__()
         self.desk = desk
         self.memory = memory
@@ -46,6 +51,7 @@ class VlmchatApp(App[int]):
         self.shelf: ThemeShelf = read_themes()
         for theme in self.shelf.themes.values():
             self.register_theme(theme)
+        self._stamp = stamp(places().themes)
         self._wanted = desk.settings.theme or memory.theme or DEFAULT
         if self._wanted in self.shelf.themes:
             self.theme = self._wanted
@@ -77,10 +83,25 @@ class VlmchatApp(App[int]):
         self.set_keymap(dict(keymap.keys))
         for words in keymap.problems:
             warn(self, "toast.bad_key", problem=words)
-        for problem in self.shelf.problems:
-            warn(self, "toast.bad_theme", file=problem.file, problem=problem.reason, fallback=self.theme)
+        self._tell_problems()
+        self.set_interval(_LOOK_AT_THEMES_S, self._look_at_themes)
         if self._wanted not in self.shelf.themes:
             warn(self, "toast.unknown_theme", name=self._wanted, fallback=self.theme)
+
+    def _tell_problems(self) -> None:
+        for problem in self.shelf.problems:
+            warn(self, "toast.bad_theme", file=problem.file, problem=problem.reason, fallback=self.theme)
+
+    def _look_at_themes(self) -> None:
+        """Read the user's themes again when one was written; a bad one leaves the colours as they are."""
+        now = stamp(places().themes)
+        if now == self._stamp:
+            return
+        self._stamp, self.shelf = now, read_themes()
+        for theme in self.shelf.themes.values():
+            self.register_theme(theme)
+        self._tell_problems()
+        self.mutate_reactive(App.theme)
 
     def use_theme(self, name: str) -> None:
         """Change to theme ``name`` now and next time."""
@@ -122,7 +143,14 @@ def run(
         engine: in place of the real one, which is made when the first model loads.
         store: in place of the user's own chats.
         model: in place of the model chosen last or configured.
+
+    Raises:
+        UsageError: the terminal calls itself dumb: it cannot place the cursor.
     """
+    if os.environ.get("TERM") == "dumb":
+        raise UsageError(
+            "This terminal (TERM=dumb) cannot draw a screen.", "Ask with `vlmchat ask`, or set TERM to what it is."
+        )
     memory = Memory.read(places().state)
     remembered = memory.model if settings.source("model") == "default" else None
     desk = Desk(settings, store or ChatStore(), model or remembered or settings.model, engine)

@@ -6,13 +6,33 @@ as markup, whatever a file name or a model put into it.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from time import localtime, strftime
 
 from vlmchat.plaintext import one_line
+from vlmchat.settings import Language
 from vlmchat.tui.words import english
 
 _table: Mapping[str, str] = english.TABLE
+
+
+def use(language: Language) -> None:
+    """Speak ``language`` from now on; ``auto`` follows the locale, English where it has no table."""
+    global _table
+    if language == "zh" or (language == "auto" and _locale().startswith("zh")):
+        # Late: who reads English does not pay for it.
+        from vlmchat.tui.words import chinese
+
+        _table = chinese.TABLE
+    else:
+        _table = english.TABLE
+
+
+def _locale() -> str:
+    """Return the locale of messages: the first variable that is set decides (POSIX, Environment Variables, 8.2)."""
+    names = ("LC_ALL", "LC_MESSAGES", "LANG")
+    return next((value for name in names if (value := os.environ.get(name))), "").lower()
 
 
 def say(key: str, **values: object) -> str:

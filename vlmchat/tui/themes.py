@@ -1,7 +1,8 @@
 """``themes/*.toml`` -> Textual themes, checked before use: the only colours of the app.
 
 A theme file has ``name``, ``title``, ``dark``, a table ``[colors]`` (Textual's own roles) and a
-table ``[variables]`` (roles of this app, see :data:`VARIABLES`). A file that breaks a rule is left
+table ``[variables]`` (roles of this app, see :data:`VARIABLES`). ``ansi = true`` leaves the terminal's
+own sixteen colours (``ansi_cyan``, ``ansi_default``) as they are. A file that breaks a rule is left
 out and reported, so that a typo never keeps the app from opening.
 """
 
@@ -69,6 +70,14 @@ def folders() -> tuple[Path, ...]:
     return (shipped, places().themes)
 
 
+def stamp(folder: Path) -> tuple[tuple[str, int], ...]:
+    """Return what changes when a theme in ``folder`` is written, added or removed."""
+    try:
+        return tuple(sorted((file.name, file.stat().st_mtime_ns) for file in folder.glob("*.toml")))
+    except OSError:
+        return ()
+
+
 def read_themes(where: Iterable[Path] | None = None) -> ThemeShelf:
     """Read every theme in ``where`` (:func:`folders` when not given); a later one replaces its namesake."""
     themes: dict[str, Theme] = {}
@@ -111,6 +120,7 @@ def read_theme(file: Path) -> tuple[Theme, str]:
         warning=colors["warning"],
         error=colors["error"],
         dark=dark,
+        ansi=data.get("ansi") is True,
         variables=_palette(data, "variables", VARIABLES),
     )
     # A title is shown in the palette, which reads square brackets as markup.
@@ -133,6 +143,8 @@ def _palette(data: Mapping[str, object], table: str, keys: tuple[str, ...]) -> d
 
 def _color(key: str, value: object) -> str:
     try:
-        return Color.parse(str(value)).hex
+        color = Color.parse(str(value))
+        # A colour of the terminal's own has no hexadecimal form.
+        return str(value) if color.ansi is not None else color.hex
     except ColorParseError as problem:
         raise ValueError(f"{key} = {value!r} is no colour") from problem

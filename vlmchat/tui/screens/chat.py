@@ -18,7 +18,7 @@ from textual.widgets import TextArea
 
 from vlmchat.plaintext import printable
 from vlmchat.settings import Settings
-from vlmchat.tui.actions import Scope, bindings
+from vlmchat.tui.actions import Scope, bindings, of
 from vlmchat.tui.chats import ChatDeeds
 from vlmchat.tui.copying import copy
 from vlmchat.tui.desk import Desk
@@ -218,7 +218,9 @@ class ChatScreen(Reporting, Picturing):
 
     def on_key(self, event: Key) -> None:
         """A letter that means nothing to a marked turn begins a question."""
-        if isinstance(self.focused, TurnView) and event.is_printable and event.character:
+        # Keys reach the screen before the bindings of the marked turn are looked at.
+        meant = {key for action in of("turn") for key in action.bound.split(",")}
+        if isinstance(self.focused, TurnView) and event.is_printable and event.character and event.key not in meant:
             event.stop()
             self.prompt.focus_text()
             self.prompt.area.insert(printable(event.character))

@@ -15,6 +15,7 @@ from textual.widgets.markdown import MarkdownStream
 
 from vlmchat.plaintext import printable
 from vlmchat.tui.text import model_name, say, seconds
+from vlmchat.tui.widgets.maths import keep_formulas
 from vlmchat.tui.widgets.turn import LinkSeen, Shown, TurnView
 
 LONGEST_LINE = 2000
@@ -23,8 +24,8 @@ piece that is added to it, so one of a megabyte would stop the app."""
 
 
 def parser() -> MarkdownIt:
-    """Return a Markdown parser that keeps HTML as text and makes no pictures."""
-    return MarkdownIt("gfm-like", {"html": False}).disable("image")
+    """Return a Markdown parser that keeps HTML as text and formulas as code, and makes no pictures."""
+    return keep_formulas(MarkdownIt("gfm-like", {"html": False}).disable("image"))
 
 
 class LongLines:

@@ -150,7 +150,6 @@ TABLE: dict[str, str] = {
     "stats.reason.interrupted": "stopped",
     "stats.reason.failed": "broken off",
     "status.new": "new chat",
-    "status.no_model": "no model",
     "status.temporary": "temporary, not saved",
     "status.ready": "ready",
     "status.answering": "answering",

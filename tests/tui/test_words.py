@@ -1,0 +1,77 @@
+"""The app speaks two languages: the same keys and placeholders, by setting or locale, and nothing wider than a cell."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+
+import pytest
+
+from tests.tui.helpers import build, driven, plain
+from vlmchat.settings import Settings
+from vlmchat.tui import text
+from vlmchat.tui.words import chinese, chinese_pictures, english, english_pictures
+
+PAIRS = ((english.TABLE, chinese.TABLE), (english_pictures.TABLE, chinese_pictures.TABLE))
+LANGUAGE = re.compile(r"[\u2e80-\u9fff\uff00-\uffef\u3000-\u303f]")
+"""Letters and marks of Chinese, two cells each by nature."""
+
+
+@pytest.fixture(autouse=True)
+def english_again() -> object:
+    yield
+    text.use("en")
+
+
+def placeholders(words: str) -> list[str]:
+    return sorted(re.findall(r"{(\w+)", words))
+
+
+@pytest.mark.parametrize("pair", PAIRS, ids=["app", "pictures"])
+def test_both_tables_have_the_same_keys_and_placeholders(pair: tuple[dict[str, str], dict[str, str]]) -> None:
+    ours, theirs = pair
+    assert ours.keys() == theirs.keys()
+    differing = [key for key, words in ours.items() if placeholders(words) != placeholders(theirs[key])]
+    assert not differing
+
+
+@pytest.mark.parametrize("table", [english.TABLE, chinese.TABLE], ids=["en", "zh"])
+def test_symbols_take_one_cell(table: dict[str, str]) -> None:
+    wide = {
+        char
+        for words in table.values()
+        for char in LANGUAGE.sub("", words)
+        if unicodedata.east_asian_width(char) in "WF" or unicodedata.combining(char) or ord(char) > 0xFFFF
+    }
+    assert not wide
+
+
+@pytest.mark.parametrize(
+    ("variables", "chinese_spoken"),
+    [
+        ({"LANG": "zh_CN.UTF-8"}, True),
+        ({"LANG": "zh_CN.UTF-8", "LC_ALL": "en_US.UTF-8"}, False),
+        ({"LANG": "de_DE.UTF-8", "LC_MESSAGES": "zh_TW"}, True),
+        ({}, False),
+    ],
+)
+def test_the_locale_chooses(variables: dict[str, str], chinese_spoken: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("LC_ALL", "LC_MESSAGES", "LANG"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    text.use("auto")
+    assert (text.say("status.ready") == "就绪") == chinese_spoken
+
+
+async def test_the_setting_speaks_everywhere() -> None:
+    async with driven(build(settings=Settings(language="zh")), (80, 30)) as run:
+        await run.ready()
+        await run.asked("What is this?")
+        page = plain(run.app.screen)
+        assert "词元" in page
+        assert "发送" in page
+        assert not re.search(r"tokens|finished|Send", page)
+        await run.pilot.press("f1")
+        await run.pilot.pause()
+        assert "按键与命令" in plain(run.app.screen)
