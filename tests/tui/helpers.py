@@ -159,7 +159,9 @@ def build(
     """Return an app over ``engine``, with everything else in the test's own ``VLMCHAT_HOME``."""
     folder = places().cache / "models" / "scripted"
     folder.mkdir(parents=True, exist_ok=True)
-    desk = Desk(settings or Settings(), store or ChatStore(), model or str(folder), engine or ScriptedEngine())
+    desk = Desk(
+        settings or Settings(previews="off"), store or ChatStore(), model or str(folder), engine or ScriptedEngine()
+    )
     return VlmchatApp(desk, Memory.read(places().state))
 
 

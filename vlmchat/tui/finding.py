@@ -98,14 +98,14 @@ def _files(root: Path, depth: int, stopped: Callable[[], bool]) -> Iterator[os.D
 
 
 def _candidate(entry: os.DirEntry[str], here: Path, home: Path) -> Candidate | None:
-    suffix = os.path.splitext(entry.name)[1].lower()
+    path = Path(entry.path)
+    suffix = path.suffix.lower()
     if suffix not in _endings():
         return None
     try:
         changed = entry.stat().st_mtime
     except OSError:
         return None
-    path = Path(entry.path)
     return Candidate(path, _shown(path, here, home), changed, suffix in VIDEO_SUFFIXES)
 
 

@@ -201,7 +201,9 @@ class CropScreen(ModalScreen[Picture | None]):
         kind = drawing_of(self)
         room = self.query_one(".place").content_size
         shown_as = "half-block" if kind == "off" else kind
-        self._cells = cells_for((self._picture.width, self._picture.height), (room.width, max(2, room.height)), shown_as)
+        self._cells = cells_for(
+            (self._picture.width, self._picture.height), (room.width, max(2, room.height)), shown_as
+        )
         self.field.styles.width, self.field.styles.height = self._cells
         try:
             self._base = await asyncio.to_thread(reduced, self._picture, pixels_of(self._cells, shown_as))

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias, TypeVar
 
 from textual import on, work
 from textual.screen import Screen
 
 from vlmchat.conversation import Picture, Video
+from vlmchat.engine.api import Engine
+from vlmchat.errors import VlmchatError
 from vlmchat.options import VisionOptions
 from vlmchat.tui.telling import tell
 from vlmchat.tui.widgets.chips import Chip
@@ -21,6 +24,10 @@ from vlmchat.tui.widgets.turn import QuestionView
 if TYPE_CHECKING:
     from vlmchat.tui.app import VlmchatApp
     from vlmchat.tui.desk import Desk
+
+
+Seen = TypeVar("Seen")
+Look: TypeAlias = Callable[[Engine, Sequence[Picture | Video], VisionOptions], Seen]
 
 
 class Picturing(Screen[None]):
@@ -46,7 +53,7 @@ class Picturing(Screen[None]):
             from vlmchat.tui.screens.tiles import TilesScreen
             from vlmchat.tui.sighting import pages
 
-            look = partial(pages, engine, media, self._vision())
+            look = partial(self._with_vision, pages, engine, media)
             self.app.push_screen(TilesScreen(look, model.loaded.context_tokens), self._crop)
 
     def action_crop(self) -> None:
@@ -74,7 +81,8 @@ class Picturing(Screen[None]):
             return
         from vlmchat.tui.sighting import costs
 
-        self.prompt.show_costs(await asyncio.to_thread(costs, engine, media, self._vision()))
+        with suppress(VlmchatError):
+            self.prompt.show_costs(await asyncio.to_thread(self._with_vision, costs, engine, media))
 
     @on(PromptBox.Changed)
     def _media_changed(self, event: PromptBox.Changed) -> None:
@@ -124,15 +132,8 @@ class Picturing(Screen[None]):
     def _media_at_hand(self) -> tuple[Picture | Video, ...]:
         """Return what is in the box, or what the last question with a picture was about."""
         asked = (view.question.media for view in reversed(list(self.query(QuestionView))))
-        return next(filter(None, self._in_order(asked)), ())
+        return self.prompt.draft.media or next(filter(None, asked), ())
 
-    def _in_order(
-        self, asked: Iterator[tuple[Picture | Video, ...]]
-    ) -> Iterator[tuple[Picture | Video, ...]]:  # fmt: skip
-        yield self.prompt.draft.media
-        yield from asked
-
-    def _vision(self) -> VisionOptions:
-        """Return how the next question would be laid out."""
-        session = self.desk.chat.session
-        return session.vision if session is not None else self.desk._vision
+    def _with_vision(self, look: Look[Seen], engine: Engine, media: Sequence[Picture | Video]) -> Seen:
+        """Look at ``media`` as the next question would be laid out; for a thread."""
+        return look(engine, media, self.desk.measuring_session().vision)

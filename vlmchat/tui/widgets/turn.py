@@ -18,6 +18,7 @@ from vlmchat.tui.actions import Scope, bindings
 from vlmchat.tui.memory import Draft
 from vlmchat.tui.text import say
 from vlmchat.tui.widgets.chips import label
+from vlmchat.tui.widgets.preview import PreviewRow
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +106,7 @@ class QuestionView(TurnView):
     def of_turn(cls, shown: Shown) -> QuestionView:
         """Return the view of a stored question."""
         message = shown.turn.message
-        return cls(Draft(message.text, message.pictures), shown=shown)
+        return cls(Draft(message.text).with_media(message.media), shown=shown)
 
     @property
     def plain(self) -> str:
@@ -118,10 +119,11 @@ class QuestionView(TurnView):
 
     def compose(self) -> ComposeResult:
         """Pictures above the text, as they were given."""
-        if self.question.pictures:
+        if self.question.media:
             with Horizontal(classes="pictures"):
-                for picture in self.question.pictures:
-                    yield Static(label(picture), classes="picture")
+                for medium in self.question.media:
+                    yield Static(label(medium), classes="picture")
+            yield PreviewRow(self.question.pictures)
         yield Static(Content(printable(self.question.text.strip())), classes="text")
         yield Static(Content(self._note), classes="note")
 
