@@ -37,8 +37,8 @@ from vlmchat.hub.twins import Twins
 
 __all__ = ["DownloadPlan", "Limits", "Wanted", "download", "make_plan"]
 
-MARGIN = 16 * 1024**2
-"""Bytes of the disk that are left free: for manifests, links and everyone else."""
+_MARGIN = 1024**2
+"""Bytes that manifests, links and blocks filled in part take besides."""
 _TICK_S = 0.1
 _LOCK_POLL_S = 0.2
 
@@ -124,9 +124,9 @@ def _check_room(layout: Layout, files: Sequence[PlannedFile]) -> None:
     """Refuse before the first byte what cannot end well."""
     needed = sum(file.remote.bytes - file.have for file in files)
     free = free_bytes(layout.root)
-    if needed and needed + MARGIN > free:
+    if needed and needed + _MARGIN > free:
         raise DiskFull(
-            f"{needed / 1e9:.2f} GB are to come, and the disk of {layout.root} has {free / 1e9:.2f} GB free.",
+            f"{needed / 1e6:,.0f} MB are to come, and the disk of {layout.root} has {free / 1e6:,.0f} MB free.",
             "Make room, or put the cache on another disk with HF_HOME or MODELSCOPE_CACHE.",
         )
 

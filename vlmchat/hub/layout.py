@@ -133,8 +133,10 @@ class ModelScopeLayout:
     def finish(self, files: Iterable[RemoteFile]) -> None:
         """Put the files that wait in the place of older ones."""
         for file in files:
-            with suppress(FileNotFoundError):
-                self._held(file).replace(self.folder / file.path)
+            held = self._held(file)
+            # Looked at first: a read-only disk refuses even to rename what is not there.
+            if held.exists():
+                held.replace(self.folder / file.path)
 
     def _held(self, file: RemoteFile) -> Path:
         return own_folder(self.root) / f"{file.key}.whole"
