@@ -14,6 +14,7 @@ from tests.hub.loopback import Hubs
 def hubs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hubs]:
     """Both hubs, running and empty; this process and its children use them."""
     from huggingface_hub import constants
+    from modelscope_hub import _legacy_api
 
     with Hubs(tmp_path / "on-the-hubs") as pair:
         for name, value in pair.environment.items():
@@ -23,4 +24,8 @@ def hubs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hubs]:
         monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
         monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", True)
         monkeypatch.setattr(constants, "HF_HUB_DISABLE_PROGRESS_BARS", True)
+        # ModelScope's asks four times for a list, 15 s each, with seconds between: a test need not wait as long.
+        monkeypatch.setattr(_legacy_api, "API_CONNECT_TIMEOUT", 1)
+        monkeypatch.setattr(_legacy_api, "REPO_TREE_PAGE_TIMEOUT_SECONDS", 1)
+        monkeypatch.setattr(_legacy_api, "REPO_TREE_PAGE_RETRY_MAX_DELAY_SECONDS", 0)
         yield pair
