@@ -210,7 +210,7 @@ async def test_moving_over_turns_and_back_to_the_box() -> None:
         await mark(run)
         await run.pilot.press("W", "h", "y")
         assert run.draft.text == "Why"
-        await run.pilot.click(run.questions and type(run.chat.transcript.views[0]))
+        await run.pilot.click(run.chat.transcript.views[0])
         await run.until(lambda: run.chat.transcript.views[0].has_focus)
 
 

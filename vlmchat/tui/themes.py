@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from textual.color import Color, ColorParseError
-from textual.theme import Theme
+from textual.theme import BUILTIN_THEMES, Theme
 
 from vlmchat.paths import places
 from vlmchat.plaintext import one_line
@@ -106,6 +106,7 @@ def read_theme(file: Path) -> tuple[Theme, str]:
         raise ValueError("name must be one word")
     if not isinstance(dark, bool):
         raise ValueError("dark must be true or false")
+    ansi = data.get("ansi") is True
     colors = _palette(data, "colors", COLORS)
     theme = Theme(
         name,
@@ -120,12 +121,17 @@ def read_theme(file: Path) -> tuple[Theme, str]:
         warning=colors["warning"],
         error=colors["error"],
         dark=dark,
-        ansi=data.get("ansi") is True,
-        variables=_palette(data, "variables", VARIABLES),
+        ansi=ansi,
+        variables=_given_by_textual(ansi) | _palette(data, "variables", VARIABLES),
     )
     # A title is shown in the palette, which reads square brackets as markup.
     title = one_line(str(data.get("title", name))).replace("[", "(").replace("]", ")")
     return theme, title
+
+
+def _given_by_textual(ansi: bool) -> dict[str, str]:
+    """Return the roles Textual's own styles ask for in a theme of the terminal's colours."""
+    return dict(BUILTIN_THEMES["ansi-dark"].variables) if ansi else {}
 
 
 def _palette(data: Mapping[str, object], table: str, keys: tuple[str, ...]) -> dict[str, str]:
