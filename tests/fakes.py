@@ -7,11 +7,11 @@ import time
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from itertools import islice
 from pathlib import Path
 from threading import Event as CancelEvent
 
 from vlmchat.engine.api import LoadedModel, PromptSize, Request
+from vlmchat.engine.arrivals import arrivals_of
 from vlmchat.engine.events import (
     AnswerEvent,
     Delta,
@@ -124,23 +124,24 @@ class ScriptedEngine:
     def generate_many(
         self, requests: Iterable[Request], width: int, cancel: CancelEvent | None = None
     ) -> Iterator[RowEvent]:
-        """Answer ``width`` requests at a time, an event of each in turn."""
-        arriving = enumerate(requests)
-        rows = deque((number, self.generate(request, cancel)) for number, request in islice(arriving, width))
-        while rows:
+        """Answer ``width`` requests at a time, an event of each in turn; they are read as the real engine does."""
+        arrivals = arrivals_of(requests, width, lambda: cancel is not None and cancel.is_set())
+        rows: deque[tuple[int, Iterator[AnswerEvent]]] = deque()
+        while True:
+            while len(rows) < width and (arrival := arrivals.take(wait=not rows)) is not None:
+                rows.append((arrival[0], self.generate(arrival[1], cancel)))
+            if not rows:
+                break
             number, events = rows.popleft()
             try:
-                event = next(events)
+                yield number, next(events)
             except VlmchatError as problem:
                 yield number, Failed(problem)
             except StopIteration:
-                pass
-            else:
-                yield number, event
-                rows.append((number, events))
                 continue
-            if cancel is None or not cancel.is_set():
-                rows.extend((number, self.generate(request, cancel)) for number, request in islice(arriving, 1))
+            else:
+                rows.append((number, events))
+        arrivals.close()
 
     def unload(self) -> None:
         """Forget the model."""

@@ -219,6 +219,18 @@ def test_json_is_exactly_the_promised_object(scripted: ScriptedEngine, model: st
     assert (value["id"], value["chat_id"]) == (last.id, last.chat_id)
 
 
+def test_an_answer_is_held_to_a_schema(scripted: ScriptedEngine) -> None:
+    scripted.answers = [['{"total": ', "1.5}"], ['{"total"']]
+    value = call("ask", "Hi", "--schema", "total float", "--json").json
+    assert (value["value"], list(value["probabilities"])) == ({"total": 1.5}, ["total"])
+    assert json.loads(str(scripted.requests[0].schema))["properties"] == {"total": {"type": "number"}}
+    result = call("ask", "Hi", "--schema", "total float")
+    assert (result.code, result.out) == (9, '{"total"\n')
+    assert result.err.startswith("The answer ended before it had the shape of the schema.\nhint: ")
+    assert branch()[-1].message.text == '{"total"', "what was said is kept"
+    assert call("ask", "Hi", "--schema", "total euro").code == 2
+
+
 def test_no_save_leaves_nothing(scripted: ScriptedEngine, home: Path) -> None:
     value = call("ask", "Hi", "--no-save", "--json").json
     assert value["chat_id"] is None

@@ -21,6 +21,7 @@ from tests.conftest import png
 from tests.fakes import ScriptedEngine
 from vlmchat.chat import opening
 from vlmchat.cli import requests
+from vlmchat.cli.progress import LineProgress
 from vlmchat.conversation import Picture, Text
 from vlmchat.errors import CheckpointError, OutOfMemory
 from vlmchat.settings import GENERATION_KEYS
@@ -302,6 +303,53 @@ def test_memory_stays_flat(picture_file: Path, tmp_path: Path) -> None:
         return used.ru_maxrss
 
     assert peak(3000) - peak(10) < 10_000
+
+
+def test_a_bad_line_is_answered_at_once_even_behind_a_slow_source() -> None:
+    with started({}, "pipe", "--batch-size", "4", stdin=subprocess.PIPE) as running:
+        assert running.stdin is not None
+        assert running.stdout is not None
+        for number in range(4):
+            running.stdin.write(lines({"id": number, "colour" if number % 2 else "prompt": "Hi"}))
+            readable, _, _ = select.select([running.stdout], [], [], 30)
+            assert readable, "nothing waits for a batch to fill"
+            assert json.loads(os.read(running.stdout.fileno(), 100_000))["id"] == number
+        running.stdin.close()
+        assert running.wait(30) == 8
+
+
+def test_a_batch_keeps_the_order_and_each_line_its_own_error(scripted: ScriptedEngine) -> None:
+    scripted.answers = [["slow"] * 50, OutOfMemory("Full.", "Ask less."), ["a", "b"], ["c"]]
+    asked = [{"id": number, "prompt": "Hi"} for number in range(4)]
+    result = call("pipe", "--batch-size", "3", stdin=lines(*asked[:2], {"id": "bad"}, *asked[2:]))
+    assert result.code == 8
+    assert [line["id"] for line in result.lines] == [0, 1, "bad", 2, 3]
+    assert [line.get("text", "")[:4] for line in result.lines] == ["slow", "", "", "ab", "c"]
+    assert result.lines[1]["error"]["code"] == "out-of-memory"
+    assert result.lines[0]["timing"]["load_s"] > 0
+    assert call("pipe", "--batch-size", "0", stdin=b"").code == 2
+
+
+def test_answers_are_held_to_a_schema(scripted: ScriptedEngine) -> None:
+    scripted.answers = [['{"n": ', "3", "}"], ["{"]]
+    result = call("pipe", "--schema", "n int", stdin=lines({"id": 1, "prompt": "Hi"}, {"id": 2, "prompt": "Hi"}))
+    assert result.code == 8
+    assert (result.lines[0]["value"], set(result.lines[0]["probabilities"])) == ({"n": 3}, {"n"})
+    assert result.lines[1]["error"]["code"] == "schema"
+    assert json.loads(str(scripted.requests[0].schema))["required"] == ["n"]
+    assert call("pipe", "--schema", "{", stdin=b"").code == 2
+
+
+def test_progress_has_rate_and_rest(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = iter([100.0, 110.0, 110.0])
+    monkeypatch.setattr("vlmchat.cli.progress.time.monotonic", lambda: next(clock))
+    progress = LineProgress(1000)
+    progress.skip(100)
+    progress.begin()
+    assert progress.text == "0 lines, 0.0 a second"
+    for end in (120, 150):
+        progress.count(end, failed=end == 150)
+    assert progress.text == "2 lines, 1 failed, 0.2 a second, 0:02:50 left"
 
 
 json_values = st.recursive(

@@ -55,6 +55,7 @@ class Session:
         self.sampling = Sampling()
         self.vision = VisionOptions()
         self.system: str | None = None
+        self.schema: str | None = None
         self._store = store
         self._tree = Tree(store, chat_id)
         self.since: str | None = None
@@ -66,6 +67,8 @@ class Session:
     """For the next answers; may be replaced between turns."""
     system: str | None
     """System prompt in place of the family's own; None keeps the family's."""
+    schema: str | None
+    """JSON Schema, as JSON, that the next answers are held to; None: any text."""
     since: str | None
     """The turn from which on the model is shown the chat; None shows all of it."""
 
@@ -159,8 +162,8 @@ class Session:
         with self._kept_on_error(head, question):
             yield from self._answer(question, cancel)
 
-    def fork(self, turn_id: str) -> Session:
-        """Return a new chat that begins with the branch up to and including ``turn_id``.
+    def fork(self, turn_id: str, with_media: bool = True) -> Session:
+        """Return a new chat that begins with the branch up to and including ``turn_id``, with its words only if asked.
 
         Raises:
             UsageError: ``turn_id`` is no turn of this chat.
@@ -169,8 +172,10 @@ class Session:
         other.vision, other.choices = self.vision, replace(self.choices, since=None)
         tree, parent = other._tree, None
         for turn in self._tree.branch(self._tree.turn(turn_id).id):
-            tree.begin(self.model, title_of(turn.message))
-            parent = tree.add(parent, turn.message, turn.status, turn.provenance).id
+            words = tuple(part for part in turn.message.parts if isinstance(part, Text))
+            message = turn.message if with_media else replace(turn.message, parts=words)
+            tree.begin(self.model, title_of(message))
+            parent = tree.add(parent, message, turn.status, turn.provenance).id
         return other
 
     def select(self, turn_id: str) -> None:
@@ -291,4 +296,5 @@ class Session:
 
     def _request(self, messages: tuple[Message, ...], choices: Choices) -> Request:
         lead = () if choices.system is None else (system(choices.system),)
-        return Request((*lead, *messages), choices.sampling, replace(self.vision, max_tiles=choices.max_tiles))
+        vision = replace(self.vision, max_tiles=choices.max_tiles)
+        return Request((*lead, *messages), choices.sampling, vision, self.schema)

@@ -15,9 +15,11 @@ from vlmchat.cli.interrupt import interruptible
 from vlmchat.cli.output import Talk, answer_writer, write_json
 from vlmchat.cli.progress import progress_text
 from vlmchat.cli.question import read_parts
+from vlmchat.cli.shape import TokenEnds, shape_object
 from vlmchat.conversation import Part
 from vlmchat.engine.api import Engine
 from vlmchat.engine.events import Delta, Finished
+from vlmchat.engine.schema import read_schema, value_of
 from vlmchat.errors import ExitCode, InputError, UsageError
 from vlmchat.settings import Settings
 from vlmchat.store.chats import ChatStore
@@ -35,6 +37,7 @@ class Asked:
     no_save: bool
     no_stream: bool
     raw: bool
+    schema: str | None
     dry_run: bool
     as_json: bool
 
@@ -55,6 +58,7 @@ def ask(settings: Settings, talk: Talk, options: Asked) -> ExitCode:
     Raises:
         VlmchatError: of every kind; the exit code is the error's.
     """
+    schema = None if options.schema is None else read_schema(options.schema)
     place = _place(options)
     parts = read_parts(options.prompt, options.images, options.video, settings, talk)
     model = settings.model
@@ -67,9 +71,14 @@ def ask(settings: Settings, talk: Talk, options: Asked) -> ExitCode:
         return show_preview(target, session.request(parts), used, talk, options.as_json)
     with opened(settings, target, talk) as model_here:
         session = _session(model_here.engine, place, target, settings)
-        finished = _answer(session, parts, talk, options)
+        session.schema = schema
+        finished, tokens = _answer(session, parts, talk, options)
+        held = schema is not None and finished.reason != "interrupted"
         if options.as_json:
-            write_json(_object(session, model_here, settings, finished))
+            shape = shape_object(finished, str(schema), tokens) if held else {}
+            write_json({**_object(session, model_here, settings, finished), **shape})
+        elif held:
+            value_of(finished.text, str(schema))
     if finished.reason == "length":
         talk.note(f"The answer was cut at --max-new-tokens {settings.sampling.max_new_tokens}.")
     return ExitCode.INTERRUPTED if finished.reason == "interrupted" else ExitCode.OK
@@ -104,17 +113,20 @@ def _place(options: Asked) -> _Place:
     return _Place(store, latest.id, latest.model)
 
 
-def _answer(session: Session, parts: list[Part], talk: Talk, options: Asked) -> Finished:
+def _answer(session: Session, parts: list[Part], talk: Talk, options: Asked) -> tuple[Finished, TokenEnds]:
     """Ask and return the end of the answer, having written it as it came unless the options say otherwise."""
     finished: Finished | None = None
+    tokens = TokenEnds()
     with ExitStack() as stack:
         cancel = stack.enter_context(interruptible())
         writer = None
         if not options.as_json:
-            writer = answer_writer(options.raw)
+            # JSON is no Markdown.
+            writer = answer_writer(options.raw or session.schema is not None)
             stack.callback(writer.end)
         for event in stack.enter_context(closing(session.ask(parts, cancel))):
             talk.status(progress_text(event))
+            tokens.note(event)
             if isinstance(event, Finished):
                 finished = event
             elif isinstance(event, Delta) and writer is not None and not options.no_stream:
@@ -122,7 +134,7 @@ def _answer(session: Session, parts: list[Part], talk: Talk, options: Asked) -> 
         assert finished is not None, "an engine ends every answer with Finished"
         if writer is not None and options.no_stream:
             writer.add(finished.text)
-    return finished
+    return finished, tokens
 
 
 def _object(session: Session, model_here: Opened, settings: Settings, finished: Finished) -> dict[str, object]:

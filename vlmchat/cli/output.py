@@ -20,8 +20,8 @@ from typing import Protocol
 
 from vlmchat.plaintext import one_line, printable
 
-_OBEYED = re.compile("[\x7f-\x9f\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
-"""What JSON leaves as it is and a terminal, or a strict reader, would trip over."""
+_OBEYED = re.compile("[\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
+"""What JSON leaves as it is and a terminal, or a reader that knows more ends of line than one, would trip over."""
 
 
 @dataclass

@@ -10,7 +10,7 @@ from typing import Any
 
 import click
 
-from vlmchat.cli.options import examples, shared
+from vlmchat.cli.options import SCHEMA_HELP, examples, shared
 from vlmchat.cli.output import Talk
 from vlmchat.errors import ExitCode
 from vlmchat.settings import Settings
@@ -30,8 +30,12 @@ from vlmchat.settings import Settings
     default="jsonl",
     help="jsonl: an object per line (default); text: only the answers.",
 )
+@click.option("--schema", metavar="JSON|FILE|FIELDS", help=SCHEMA_HELP)
 @click.option(
     "--output", type=click.Path(path_type=Path, dir_okay=False), metavar="FILE", help="Write the results here."
+)
+@click.option(
+    "--batch-size", type=click.IntRange(1, 1024), default=1, metavar="N", help="Answer so many lines at a time."
 )
 @click.option("--resume", is_flag=True, help="Leave out what FILE answers already.")
 @shared()

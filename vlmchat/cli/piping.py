@@ -6,28 +6,32 @@ import io
 import os
 import stat
 import sys
+import threading
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, field, replace
+from itertools import chain, count
 from pathlib import Path
 from typing import BinaryIO
 
 from vlmchat.chat.opening import Target
 from vlmchat.cli.answering import Opened, answer_object, opened
 from vlmchat.cli.fetching import obtain
+from vlmchat.cli.inorder import InOrder
 from vlmchat.cli.interrupt import interruptible
 from vlmchat.cli.output import Talk, write_line
 from vlmchat.cli.progress import LineProgress
-from vlmchat.cli.readahead import ReadAhead
 from vlmchat.cli.requests import Line, build, decode, identify, key_of, read_lines
 from vlmchat.cli.results import FileResults, Results, StdoutResults
+from vlmchat.cli.shape import TokenEnds, shape_object
 from vlmchat.engine.api import Request
-from vlmchat.engine.events import Finished
+from vlmchat.engine.events import AnswerEvent, Failed, Finished
+from vlmchat.engine.schema import read_schema
 from vlmchat.errors import ExitCode, UsageError, VlmchatError
 from vlmchat.settings import Settings
 
-READ_AHEAD = 4
-"""Lines that are made ready, pictures in memory, while one is answered."""
+ROOM = 16
+"""Lines for each row of a batch that may be under way or wait for a slower one before them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,8 +40,10 @@ class PipeOptions:
 
     prompt: str | None
     form: str
+    schema: str | None
     output: Path | None
     resume: bool
+    batch_size: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +58,15 @@ class _Prepared:
     problem: VlmchatError | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class _Result:
+    """The end of one line."""
+
+    item: _Prepared
+    outcome: Finished | VlmchatError
+    tokens: TokenEnds = field(default_factory=TokenEnds)
+
+
 def pipe(settings: Settings, talk: Talk, options: PipeOptions) -> ExitCode:
     """Answer every line of stdin.
 
@@ -63,6 +78,7 @@ def pipe(settings: Settings, talk: Talk, options: PipeOptions) -> ExitCode:
         raise UsageError("--resume goes on with a file of results.", "Name it with --output FILE.")
     if options.output is not None and options.form == "text":
         raise UsageError("--format text keeps no ids in the file.", "Leave one of --output and --format text out.")
+    schema = None if options.schema is None else read_schema(options.schema)
     target = obtain(settings, talk, settings.model)
     settings = replace(settings, vision=target.vision(settings.vision))
     results: Results = (
@@ -70,13 +86,12 @@ def pipe(settings: Settings, talk: Talk, options: PipeOptions) -> ExitCode:
     )
     with ExitStack() as stack:
         stack.enter_context(closing(results))
-        run = _Run(settings, talk, options, target, results, stack)
-        lines = stack.enter_context(ReadAhead(run.prepared(), READ_AHEAD))
-        while group := lines.take(1):
-            if not run.answer(group):
-                return ExitCode.INTERRUPTED
+        run = _Run(settings, talk, options, schema, results)
+        whole = run.answer_all(target, stack)
     if run.progress.skipped:
         talk.warn(f"{run.progress.skipped:,} lines were answered before.")
+    if not whole:
+        return ExitCode.INTERRUPTED
     return ExitCode.SOME_LINES_FAILED if run.progress.failed else ExitCode.OK
 
 
@@ -87,18 +102,59 @@ class _Run:
     settings: Settings
     talk: Talk
     options: PipeOptions
-    target: Target
+    schema: str | None
     results: Results
-    stack: ExitStack
     progress: LineProgress = field(init=False)
+    _order: InOrder[_Result] = field(init=False)
     _model: Opened | None = field(default=None, init=False)
+    _over: threading.Event = field(default_factory=threading.Event, init=False)
+    _asked: dict[int, tuple[int, _Prepared, TokenEnds]] = field(default_factory=dict, init=False)
+    """By the engine's number: the place in the output, the line, and where its tokens end."""
 
     def __post_init__(self) -> None:
         """See how long the input is, if that can be known."""
         self.progress = LineProgress(_input_bytes())
+        self._order = InOrder(self._write, ROOM * self.options.batch_size)
 
-    def prepared(self) -> Iterator[_Prepared]:
-        """Yield the lines of stdin that have no result yet, made ready; runs on the reading thread."""
+    def answer_all(self, target: Target, stack: ExitStack) -> bool:
+        """Answer every line; False when Ctrl-C ended it."""
+        requests = self._requests()
+        first = next(requests, None)
+        if first is None:
+            return True
+        model = self._model = stack.enter_context(opened(self.settings, target, self.talk))
+        self.progress.begin()
+        stack.callback(self._over.set)
+        with interruptible() as cancel:
+            # From here on the engine reads the lines on a thread of its own, a few ahead.
+            for number, event in model.engine.generate_many(chain([first], requests), self.options.batch_size, cancel):
+                self._take(number, event)
+            return not cancel.is_set()
+
+    def _take(self, number: int, event: AnswerEvent | Failed) -> None:
+        place, item, tokens = self._asked[number]
+        tokens.note(event)
+        if isinstance(event, Finished | Failed):
+            del self._asked[number]
+            outcome = event if isinstance(event, Finished) else event.problem
+            self._order.put(place, _Result(item, outcome, tokens))
+
+    def _requests(self) -> Iterator[Request]:
+        """Yield what the engine is to answer; a line it need not see gets its place and its error here."""
+        numbers = count()
+        for item in self._prepared():
+            place = self._order.place(lambda: not self._over.is_set())
+            if place is None:
+                return
+            if item.request is None:
+                assert item.problem is not None, "a line has a request or a problem"
+                self._order.put(place, _Result(item, item.problem))
+                continue
+            self._asked[next(numbers)] = place, item, TokenEnds()
+            yield item.request
+
+    def _prepared(self) -> Iterator[_Prepared]:
+        """Yield the lines of stdin that have no result yet, made ready: pictures read, fetched and cropped."""
         stream = _input()
         for line in read_lines(stream) if stream is not None else ():
             fields: Mapping[str, object] = {}
@@ -120,52 +176,40 @@ class _Run:
             request, settings = build(line, fields, self.options.prompt, self.settings)
         except VlmchatError as wrong:
             return _Prepared(line, identify(fields), key, self.settings, problem=wrong)
-        return _Prepared(line, identify(fields), key, settings, request)
+        return _Prepared(line, identify(fields), key, settings, replace(request, schema=self.schema))
 
-    def answer(self, group: list[_Prepared]) -> bool:
-        """Answer lines and write their results; False when Ctrl-C ended it."""
-        for item in group:
-            outcome = item.problem or self._outcome(item)
-            self.talk.clear()
-            if isinstance(outcome, VlmchatError):
-                self._fail(item, outcome)
-            elif not self._write(item, outcome):
-                return False
-            self.progress.count(item.line.end, isinstance(outcome, VlmchatError))
-            self.talk.status(self.progress.text)
-        return True
-
-    def _outcome(self, item: _Prepared) -> Finished | VlmchatError:
-        assert item.request is not None, "a line without a problem has a request"
-        model = self._opened()
-        self.progress.begin()
-        finished: Finished | None = None
+    def _write(self, result: _Result) -> None:
+        """Write one result; called for one after the other, in order."""
+        self.talk.clear()
+        failed = False
         try:
-            with interruptible() as cancel:
-                for event in model.engine.generate(item.request, cancel):
-                    finished = event if isinstance(event, Finished) else finished
+            self._write_answer(result)
         except VlmchatError as problem:
-            return problem
-        assert finished is not None, "an engine ends every answer with Finished"
-        return finished
+            failed = True
+            self._write_error(result.item, problem)
+        self.progress.count(result.item.line.end, failed)
+        self.talk.status(self.progress.text)
 
-    def _opened(self) -> Opened:
-        if self._model is None:
-            self._model = self.stack.enter_context(opened(self.settings, self.target, self.talk))
-        return self._model
+    def _write_answer(self, result: _Result) -> None:
+        """Write an answer; a file leaves out one that Ctrl-C cut short.
 
-    def _write(self, item: _Prepared, finished: Finished) -> bool:
-        """Write an answer; False when it is one that Ctrl-C cut short, which a file leaves out."""
-        whole = finished.reason != "interrupted"
-        model = self._opened()
+        Raises:
+            VlmchatError: the line failed, or its answer has not the shape of the schema.
+        """
+        outcome, item = result.outcome, result.item
+        if isinstance(outcome, VlmchatError):
+            raise outcome
+        whole = outcome.reason != "interrupted"
+        shape = shape_object(outcome, self.schema, result.tokens) if self.schema is not None and whole else {}
+        assert self._model is not None, "an answer comes from a model"
         if self.options.form == "text":
-            write_line(finished.text)
+            write_line(outcome.text)
         elif whole or self.options.output is None:
-            self.results.add(item.key, answer_object(item.answer_id, model, item.settings, finished, None))
-        model.load_s = 0.0
-        return whole
+            value = answer_object(item.answer_id, self._model, item.settings, outcome, None)
+            self.results.add(item.key, {**value, **shape})
+        self._model.load_s = 0.0
 
-    def _fail(self, item: _Prepared, problem: VlmchatError) -> None:
+    def _write_error(self, item: _Prepared, problem: VlmchatError) -> None:
         if self.options.form == "text":
             self.talk.warn(f"line {item.line.number}: {problem.message}")
             return
