@@ -14,6 +14,7 @@ import tempfile
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from PIL import Image
@@ -47,26 +48,38 @@ def ours(engine: TorchEngine, request: Request) -> Speed:
     return Speed(finished.usage.prompt_tokens / finished.timing.first_token_s, finished.timing.decode_tokens_per_s)
 
 
-@torch.inference_mode()
 def plain(engine: TorchEngine, request: Request) -> Speed:
     """Answer with ``generate`` of the very same module: once for one token, once for all."""
-    runner = engine.runner
-    prompt = runner.model.checkpoint.layout(request.messages, request.vision)
-    module = runner.model.network.module
-    placeholder = runner.model.checkpoint.tokenizer.control("<IMG_CONTEXT>")
-    module.config.image_token_id = placeholder  # type: ignore[union-attr]
-    inputs: dict[str, torch.Tensor] = {"input_ids": torch.tensor([prompt.ids])}
-    if prompt.pictures:
-        pixels = torch.cat([runner.model.checkpoint.pixels(picture) for picture in prompt.pictures])
-        inputs["pixel_values"] = pixels.to(runner.model.dtype)
+    inputs = inputs_of(engine, request)
 
     def timed(tokens: int) -> float:
         start = time.perf_counter()
-        module.generate(**inputs, max_new_tokens=tokens, min_new_tokens=tokens, do_sample=False, pad_token_id=0)  # type: ignore[operator]
+        generated(engine, inputs, max_new_tokens=tokens, min_new_tokens=tokens)
         return time.perf_counter() - start
 
     first, whole = timed(1), timed(NEW_TOKENS)
-    return Speed(len(prompt.ids) / first, (NEW_TOKENS - 1) / (whole - first))
+    return Speed(inputs["input_ids"].shape[1] / first, (NEW_TOKENS - 1) / (whole - first))
+
+
+def inputs_of(engine: TorchEngine, request: Request) -> dict[str, torch.Tensor]:
+    """Return ids and pixels of ``request`` for Transformers' ``generate``."""
+    model = engine.runner.model
+    prompt = model.checkpoint.layout(request.messages, request.vision)
+    inputs = {"input_ids": torch.tensor([prompt.ids])}
+    if prompt.pictures:
+        pixels = torch.cat([model.checkpoint.pixels(picture) for picture in prompt.pictures])
+        inputs["pixel_values"] = pixels.to(model.dtype)
+    return inputs
+
+
+@torch.inference_mode()
+def generated(engine: TorchEngine, inputs: dict[str, torch.Tensor], **options: object) -> torch.Tensor:
+    """Run Transformers' ``generate``, greedily; returns the new ids."""
+    model = engine.runner.model
+    module: Any = model.network.module
+    module.config.image_token_id = model.checkpoint.tokenizer.control("<IMG_CONTEXT>")
+    found: torch.Tensor = module.generate(**inputs, do_sample=False, pad_token_id=0, **options)
+    return found[0, inputs["input_ids"].shape[1] :]
 
 
 def picture(side: int) -> Picture:
