@@ -47,6 +47,8 @@ def _of_family(family: Table, name: str, specs: list[Any]) -> Iterator[dict[str,
             yield RowError(f"{where}: field model_format must be one of {known}, not {spec.get('model_format')!r}")
         elif not (sources := _sources(spec)):
             yield RowError(f"{where}: field model_id, model_uri or model_src is missing")
+        elif not all(isinstance(_quantizations(spec, source), list) for source in sources.values()):
+            yield RowError(f"{where}: field quantizations must be a list of texts")
         else:
             yield from _of_spec(shared, name, spec, sources)
 
@@ -102,8 +104,7 @@ def _of_spec(shared: Table, name: str, spec: Table, sources: Mapping[str, Table]
 
 def _checkpoints(spec: Table, source: Table) -> Iterator[tuple[str, list[str], str]]:
     """Yield (suffix of the tag, what it runs in, id) of each checkpoint that one source names."""
-    named = source.get("quantizations") or spec.get("quantizations") or ["none"]
-    quantizations = [str(quantization) for quantization in named]
+    quantizations = [str(quantization) for quantization in _quantizations(spec, source)]
     identity = str(source.get("model_id") or "")
     if _SLOT not in identity:
         plain = spec["model_format"] == "pytorch" and set(quantizations) <= set(_ON_THE_FLY)
@@ -114,3 +115,7 @@ def _checkpoints(spec: Table, source: Table) -> Iterator[tuple[str, list[str], s
             yield "", list(_ON_THE_FLY), identity.replace(f"-{_SLOT}", "").replace(_SLOT, "")
         else:
             yield f"-{quantization.lower()}", [quantization.lower()], identity.replace(_SLOT, quantization)
+
+
+def _quantizations(spec: Table, source: Table) -> Any:
+    return source.get("quantizations") or spec.get("quantizations") or ["none"]

@@ -45,6 +45,8 @@ class Estimate:
     """Activations: of the largest picture or of a chunk of the prompt, whichever is more."""
     loading: int
     """What the largest layer takes on top while it is quantized or unpacked; gone once loaded."""
+    untouched: int
+    """Of ``weights``: the embedding, where it stays mapped from its file and only the rows of the prompt are read."""
     picture_tokens: int
     """Prompt positions of the largest picture, or of a video."""
     picture_features: int
@@ -58,7 +60,7 @@ class Estimate:
     def needs(self, tokens: int, pictures: int = 0) -> int:
         """Return the peak for a conversation of ``tokens`` (those of its ``pictures`` included)."""
         answering = self.working + tokens * self.per_token + pictures * self.picture_features
-        return self.weights + max(answering, self.loading)
+        return self.weights - self.untouched + max(answering, self.loading)
 
 
 def estimate(sizes: Sizes, quantization: Quantization, dtype: Dtype, kind: Kind, bfloat16: bool) -> Estimate:
@@ -85,6 +87,7 @@ def estimate(sizes: Sizes, quantization: Quantization, dtype: Dtype, kind: Kind,
         copies_per_token=repeated + PREFILL_CHUNK[kind] * (item + _BOOL),
         working=_working(sizes, kind, item, held.word),
         loading=held.loading(),
+        untouched=0 if sizes.tied else held.mapped(word) * sizes.vocabulary * shape.hidden * item,
         picture_tokens=sizes.pictures.tokens,
         picture_features=sizes.pictures.features * shape.hidden * item,
     )
@@ -124,6 +127,10 @@ class Held:
         if self.kind == "cpu":
             return largest * QUANTIZING_BYTES.get(self.word, 0)
         return largest * self.item if self.word in QUANTIZING_BYTES else 0
+
+    def mapped(self, dtype: str) -> bool:
+        """Say whether weights of this dtype stay in their file: on a CPU, where nothing is converted."""
+        return self.kind == "cpu" and dtype == (self.sizes.dtype or _USUAL_DTYPE)
 
     def _weight(self, layer: Linear, decoder: bool) -> int:
         packing = self.sizes.packing

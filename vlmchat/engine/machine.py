@@ -91,8 +91,8 @@ def _gpus() -> tuple[Gpu, ...]:
     """Return the GPUs that CUDA would show this process, in its order."""
     cards: dict[str, tuple[str, int, int]] = {}
     for line in ask_driver("index,name,memory.free,memory.total"):
-        index, name, *sizes = (cell.strip() for cell in line.split(","))
         try:
+            index, name, *sizes = (cell.strip() for cell in line.split(","))
             free, total = (int(size.split()[0]) * _MIB for size in sizes)
         except (ValueError, IndexError):
             continue  # a card the driver can name but not measure cannot be planned with

@@ -190,7 +190,7 @@ def _room(sizes: Sizes, place: Place, setting: Quantization, machine: Machine) -
     needs = _least(taken, sizes)
     if needs > place.free:
         return Room(taken, place, needs, needs - place.free, 0, 0)
-    left = place.free - taken.weights - taken.working - taken.picture_features
+    left = place.free - taken.needs(0, 1)
     total = min(left // taken.per_token, sizes.context_tokens or left)
     pictures = max(total // _PICTURE_SHARE // taken.picture_tokens, 1) if taken.picture_tokens else 0
     pictures = min(pictures, sizes.pictures.most or pictures)

@@ -104,12 +104,15 @@ class Sizes:
     ends: int
     """Embedding, output head where it is not the embedding, last norm."""
     vocabulary: int
+    """Rows of the embedding."""
     attention: Attention
     pictures: Pictures
     context_tokens: int | None
     dtype: str | None
     """The dtype of the files by ``torch_dtype``; None where config.json does not say."""
     packing: Packing | None = None
+    tied: bool = False
+    """The output head is the embedding, so that all of its rows are read for every token."""
 
     @property
     def parameters(self) -> int:

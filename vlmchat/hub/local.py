@@ -36,7 +36,7 @@ class Local:
     revision: str = ""
     """Commit on Hugging Face; the name of the branch on ModelScope, which pins no commits."""
     bytes: int = 0
-    """Of all files in the folder."""
+    """Of all files in the folder; one under several names counts once."""
     missing: tuple[str, ...] = ()
     """Names of needed files that are not there."""
 
@@ -63,13 +63,16 @@ def look(huggingface: str | None, modelscope: str | None, hub: str = "auto", rev
 def inspect(folder: Path, hub: str = "", revision: str = "") -> Local:
     """Say whether ``folder`` holds a whole checkpoint: config, tokenizer and every weights file it names."""
     try:
-        sizes = {path.name: path.stat().st_size for path in folder.iterdir() if path.is_file()}
+        files = {path.name: path.stat() for path in folder.iterdir() if path.is_file()}
     except OSError:
         return Local("missing")
+    sizes = {name: file.st_size for name, file in files.items()}
+    # Names that share a blob take its room once.
+    held = {(file.st_dev, file.st_ino): file.st_size for file in files.values()}
     missing = tuple(_missing(folder, sizes))
     if not sizes:
         return Local("missing")
-    return Local("partial" if missing else "installed", hub, folder, revision, sum(sizes.values()), missing)
+    return Local("partial" if missing else "installed", hub, folder, revision, sum(held.values()), missing)
 
 
 def huggingface_cache() -> Path:

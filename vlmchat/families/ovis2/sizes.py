@@ -50,6 +50,7 @@ def count(config: Config) -> Sizes:
         context_tokens=config.get("multimodal_max_length"),
         dtype=config.get("torch_dtype"),
         packing=_packing(config.get("quantization_config")),
+        tied=tied,
     )
 
 

@@ -15,7 +15,7 @@ CODES = 16
 """bitsandbytes: values in the codebook of a layer."""
 STATE_BYTES = 512
 """bitsandbytes: room for a layer's ``quant_state`` JSON; the real ones have about 80 bytes."""
-UNPACKING_BYTES: Mapping[str, int] = {"awq": 14, "gptq": 9, "bnb": 8}
+UNPACKING_BYTES: Mapping[str, int] = {"awq": 14, "gptq": 8, "bnb": 6}
 """Bytes alive at once for each weight of the layer that is being unpacked, the result included: float32 values and
 their copies in other orders (counted in the ``unpack`` methods, checked by ``tests/engine/test_fit.py``)."""
 _FLOAT16, _FLOAT32, _INT32 = 2, 4, 4
