@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
 from tests.fakes import ScriptedEngine
 from tests.tui.helpers import Driven, GatedEngine, build, draw_picture, driven, plain
 from vlmchat.conversation import Message, Text, assistant, user
@@ -181,3 +183,33 @@ async def test_failed_question_is_marked_when_it_is_reopened() -> None:
         await run.until(lambda: run.questions == ["Too long?"])
         await run.pilot.pause()
         assert "not answered" in plain(run.chat.transcript)
+
+
+async def test_archive_takes_a_chat_out_of_the_list_and_back() -> None:
+    store = ChatStore()
+    keep(store, "Fruit", user("A pear?"), assistant("Yes."))
+    keep(store, "Shapes", user("A star?"), assistant("No."))
+    async with driven(build(store=store), (100, 30)) as run:
+        screen = await opened(run)
+        await run.until(lambda: titles(screen) == ["Shapes", "Fruit"])
+        await run.pilot.press("f5")
+        await run.until(lambda: titles(screen) == ["Fruit"])
+        await run.pilot.press("f6")
+        await run.until(lambda: titles(screen) == ["Shapes"])
+        assert "Archived chats" in plain(screen)
+        await run.pilot.press("f5")
+        await run.until(lambda: "No archived chats" in plain(screen))
+        await run.pilot.press("f6")
+        await run.until(lambda: titles(screen) == ["Shapes", "Fruit"])
+
+
+async def test_export_from_the_list_writes_one_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    store = ChatStore()
+    keep(store, "Fruit", user("A pear?"), assistant("Yes."))
+    async with driven(build(store=store), (100, 30)) as run:
+        screen = await opened(run)
+        await run.until(lambda: titles(screen) == ["Fruit"])
+        await run.pilot.press("f7")
+        await run.until(lambda: "Written to" in run.toasts)
+    assert "A pear?" in (tmp_path / "Fruit.html").read_text(encoding="utf-8")

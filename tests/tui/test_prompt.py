@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from textual.events import Paste
 
-from tests.tui.helpers import Driven, build, draw_picture, driven, plain
+from tests.tui.helpers import Driven, GatedEngine, build, draw_picture, driven, plain
 from vlmchat.tui.widgets.chips import Chip
 from vlmchat.tui.widgets.prompt import PromptBox
 
@@ -225,3 +225,21 @@ async def test_box_grows_with_its_text_and_stops() -> None:
         await run.pilot.press("a", *["ctrl+j"] * 20)
         await run.pilot.pause()
         assert low < run.chat.query_one(PromptBox).size.height <= 12
+
+
+async def test_the_caret_stays_where_one_types_while_text_streams() -> None:
+    engine = GatedEngine(answers=(["line\n\n"] * 40,))
+    engine.may_load.set()
+    async with driven(build(engine)) as run:
+        await run.ready()
+        await run.ask("Go on.")
+        await run.until(lambda: run.desk.answering)
+        await run.write("你好")
+        for lines in range(5, 45, 5):
+            engine.let(5)
+            await run.until(lambda: run.answers[0].text.count("line") >= lines)  # noqa: B023 - awaited at once
+            area = run.chat.prompt.area
+            assert run.app.cursor_position == area.cursor_screen_offset
+            assert run.app.cursor_position.x == area.content_region.x + 4
+        await run.pilot.press("escape")
+        await run.idle()

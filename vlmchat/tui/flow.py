@@ -54,6 +54,8 @@ class Flow:
         self._waiting: QuestionView | None = None
         self._starting = False
         """Something was accepted and is being drawn; the next has to wait."""
+        self._stop_first = False
+        """It was stopped before the engine had it."""
 
     @property
     def busy(self) -> bool:
@@ -73,6 +75,8 @@ class Flow:
             tell(self.screen, "toast.queued")
         elif self.desk.model is None and self.desk.loading is None:
             tell(self.screen, "toast.no_model")
+        elif self.editing is not None and self.desk.model is None:
+            tell(self.screen, "toast.no_model_yet")
         else:
             self._starting = True
             self.screen.call_next(self._begin, draft)
@@ -81,7 +85,8 @@ class Flow:
 
     async def stop(self) -> bool:
         """Stop the answer, and give a waiting question or one put aside back to the box; False: nothing to stop."""
-        stopped = self.desk.stop()
+        self._stop_first = self._starting
+        stopped = self.desk.stop() or self._starting
         return await self.take_back() or stopped or await self.leave_edit()
 
     async def take_back(self) -> bool:
@@ -250,6 +255,9 @@ class Flow:
         self.again = again
         self.desk.answer(deed, asked or Draft())
         self._starting = False
+        if self._stop_first:
+            self._stop_first = False
+            self.desk.stop()
         self.status.show(say("turn.waiting"), "warning")
         self.screen.refresh_bindings()
 
