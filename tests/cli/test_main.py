@@ -49,7 +49,11 @@ def test_help_names_every_command_and_shared_option(flag: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "words", [*([name] for name in COMMANDS), *(["chats", name] for name in ("list", "search", "show", "export", "rm"))]
+    "words",
+    [
+        *([name] for name in COMMANDS),
+        *(["chats", name] for name in ("list", "search", "show", "export", "rm", "path", "backup")),
+    ],
 )
 def test_help_of_each_command_ends_with_two_real_examples(words: list[str]) -> None:
     result = call(*words, "--help")

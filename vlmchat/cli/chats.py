@@ -1,9 +1,9 @@
-"""``vlmchat chats``: the saved chats, listed, searched, shown, exported and removed."""
+"""``vlmchat chats``: the saved chats, listed, searched, shown, exported, backed up and removed."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from datetime import datetime
 from pathlib import Path
@@ -11,15 +11,23 @@ from pathlib import Path
 import click
 
 from vlmchat.cli.options import examples, shared
-from vlmchat.cli.output import Talk, write, write_json, write_line, write_table
+from vlmchat.cli.output import Talk, size_text, write, write_json, write_line, write_table
 from vlmchat.errors import ExitCode, InputError
 from vlmchat.settings import Settings
+from vlmchat.store.backup import back_up
 from vlmchat.store.chats import ChatStore
 from vlmchat.store.export import as_markdown, as_object
-from vlmchat.store.model import ChatSummary
+from vlmchat.store.export_files import as_html
+from vlmchat.store.model import Chat, ChatSummary
 
 _SHORT_ID = 8
 _TALKING = ("quiet", "verbose")
+_FORMATS: Mapping[str, Callable[[Chat], str]] = {
+    "md": as_markdown,
+    "html": as_html,
+    "json": lambda chat: json.dumps(as_object(chat), ensure_ascii=False, indent=2) + "\n",
+}
+"""What a chat can be exported as."""
 
 
 @click.group(
@@ -28,7 +36,7 @@ _TALKING = ("quiet", "verbose")
 )
 @click.pass_context
 def command(context: click.Context, /) -> ExitCode:
-    """List, search, show, export and remove saved chats."""
+    """List, search, show, export, back up and remove saved chats."""
     if context.invoked_subcommand is None:
         _list(ChatStore().chats(), as_json=False)
     return ExitCode.OK
@@ -76,27 +84,65 @@ def show(settings: Settings, talk: Talk, chat: str, as_json: bool) -> ExitCode:
     return ExitCode.OK
 
 
-@command.command(epilog=examples("vlmchat chats export 3f2a > chat.md", "vlmchat chats export 3f2a -o chat.json"))
+@command.command(epilog=examples("vlmchat chats export 3f2a > chat.md", "vlmchat chats export 3f2a -o chat.html"))
 @click.argument("chat", metavar="ID")
 @click.option("-o", "--output", type=click.Path(path_type=Path, dir_okay=False), metavar="FILE", help="Write it here.")
-@click.option("--format", "form", type=click.Choice(["md", "json"]), help="Default: by FILE's ending, else md.")
+@click.option("--format", "form", type=click.Choice([*_FORMATS]), help="Default: by FILE's ending, else md.")
 @shared(_TALKING)
 def export(settings: Settings, talk: Talk, chat: str, output: Path | None, form: str | None) -> ExitCode:
-    """Write one chat as Markdown or JSON; its pictures are named by their files in the store."""
+    """Write one chat as Markdown, as one HTML file with its pictures in it, or as JSON.
+
+    Markdown and JSON name the pictures by their files in the store.
+    """
     del settings, talk
     found = ChatStore().chat(chat)
-    by_ending = "json" if output is not None and output.suffix == ".json" else "md"
-    if (form or by_ending) == "json":
-        text = json.dumps(as_object(found), ensure_ascii=False, indent=2) + "\n"
-    else:
-        text = as_markdown(found)
+    ending = output.suffix.removeprefix(".") if output is not None else ""
+    text = _FORMATS[form or (ending if ending in _FORMATS else "md")](found)
     if output is None:
         write(text)
         return ExitCode.OK
     try:
-        output.write_text(text, encoding="utf-8")
+        output.write_text(text, encoding="utf-8", errors="backslashreplace")
     except OSError as problem:
         raise InputError(f"{output} cannot be written: {problem.strerror}.", "Name another file.") from problem
+    return ExitCode.OK
+
+
+@command.command(epilog=examples("vlmchat chats path", 'sqlite3 "$(vlmchat chats path)" "SELECT title FROM chats"'))
+@shared(_TALKING)
+def path(settings: Settings, talk: Talk) -> ExitCode:
+    """Say where the chats are: one SQLite file, their pictures in the folder blobs beside it."""
+    del settings, talk
+    write_line(str(ChatStore().database))
+    return ExitCode.OK
+
+
+@command.command(
+    epilog=examples(
+        "vlmchat chats backup ~/chats-today",
+        "vlmchat chats backup /mnt/usb/chats && VLMCHAT_HOME=/mnt/usb/chats vlmchat",
+    )
+)
+@click.argument("folder", type=click.Path(path_type=Path))
+@shared(_TALKING)
+def backup(settings: Settings, talk: Talk, folder: Path) -> ExitCode:
+    """Copy all chats and their pictures into the new FOLDER, while the app may be open.
+
+    The copy is a home of its own: VLMCHAT_HOME=FOLDER opens it.
+    """
+    del settings
+    store = ChatStore()
+    talk.status("Copying the chats")
+    copied = back_up(
+        store.database,
+        store.pictures,
+        folder.expanduser(),
+        lambda done, total: talk.status(f"Copying pictures: {done:,} of {total:,}"),
+    )
+    talk.clear()
+    talk.note(f"{copied.chats:,} chats, {copied.pictures:,} pictures, {size_text(copied.bytes)} in {folder}")
+    if copied.missing:
+        talk.warn(f"{copied.missing:,} pictures that chats name are not on disk; the rest was copied.")
     return ExitCode.OK
 
 

@@ -26,7 +26,7 @@ COMMANDS: Mapping[str, str] = {
     "show": "Tell all about one model.",
     "pull": "Download a model into its hub's own cache.",
     "rm": "Remove a model's files.",
-    "chats": "List, search, show, export and remove saved chats.",
+    "chats": "List, search, show, export, back up and remove saved chats.",
     "verify": "Check a checkpoint's files, tensors and numbers.",
     "doctor": "Say what this machine has, and what is wrong.",
 }
