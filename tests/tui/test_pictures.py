@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
@@ -17,12 +17,15 @@ from textual.widgets import Input
 from tests.fakes import ScriptedEngine
 from tests.tui.helpers import Driven, GatedEngine, build, draw_picture, driven, plain
 from vlmchat.engine.api import Request
+from vlmchat.engine.events import Loading
 from vlmchat.engine.view import Sight
 from vlmchat.media.image import load_rgb, read_picture
+from vlmchat.options import LoadOptions
 from vlmchat.settings import Settings
 from vlmchat.store.chats import ChatStore
 from vlmchat.tui.memory import Draft
 from vlmchat.tui.screens.crop import CropField, CropScreen
+from vlmchat.tui.screens.panel import ChoicePanel
 from vlmchat.tui.screens.pictures import PicturesScreen
 from vlmchat.tui.screens.tiles import Tile, TilesScreen
 from vlmchat.tui.widgets.chips import ChipRow
@@ -447,3 +450,99 @@ async def test_hostile_names_are_shown_as_they_are(folder: Path) -> None:
         await crop(run)
         await run.pilot.press("enter")
         await run.until(lambda: len(run.draft.pictures) == 2)
+
+
+@dataclass
+class OnePictureEngine(GatedEngine):
+    """Belongs to a family that reads one picture per conversation."""
+
+    def load(self, folder: Path, options: LoadOptions, cancel: threading.Event | None = None) -> Iterator[Loading]:
+        """Load, and say that it is of CogVLM2's family."""
+        yield from super().load(folder, options, cancel)
+        if self.loaded is not None:
+            self.loaded = replace(self.loaded, family="cogvlm2")
+
+
+def one_picture() -> OnePictureEngine:
+    engine = OnePictureEngine(answers=(("fine",),))
+    engine.may_load.set()
+    engine.let(100)
+    return engine
+
+
+async def offered(run: Driven) -> str:
+    await run.until(lambda: isinstance(run.app.screen, ChoicePanel))
+    await run.pilot.pause()
+    return " ".join(plain(run.app.screen).replace("│", "").split())
+
+
+def sent(engine: ScriptedEngine) -> list[list[str]]:
+    return [[it.name for message in request.messages for it in message.media] for request in engine.requests]
+
+
+async def test_a_second_picture_may_take_the_place_of_the_first(folder: Path) -> None:
+    engine, store = one_picture(), ChatStore()
+    async with driven(build(engine, store=store), (100, 30)) as run:
+        await run.ready()
+        await run.asked("What is ./cat.png")
+        await run.ask("And ./old.png then")
+        text = await offered(run)
+        assert "old.png would be the second one, after cat.png" in text
+        assert "nothing was dropped" in text
+        assert len(engine.requests) == 1
+        await run.pilot.press("escape")
+        await run.until(lambda: run.app.screen is run.chat)
+        assert run.draft.text == "And then"
+        assert [it.name for it in run.draft.pictures] == ["old.png"]
+        await run.pilot.press("enter")
+        await offered(run)
+        await run.pilot.press("1")
+        await run.until(lambda: len(run.answers) == 2 and not run.chat.flow.busy)
+        assert not run.draft
+        assert run.questions == ["What is", "And then"]
+    assert sent(engine) == [["cat.png"], ["old.png"]]
+    assert [message.text for message in engine.requests[1].messages] == ["What is", "fine", "And then"]
+    chats = [store.chat(summary.id) for summary in ChatStore().chats()]
+    assert sorted([it.name for turn in chat.branch() for it in turn.message.pictures] for chat in chats) == [
+        ["cat.png"],
+        ["old.png"],
+    ]
+
+
+async def test_a_second_picture_may_begin_a_new_chat(folder: Path) -> None:
+    engine = one_picture()
+    async with driven(build(engine), (100, 30)) as run:
+        await run.ready()
+        await run.asked("What is ./cat.png")
+        await run.ask("And ./old.png")
+        await offered(run)
+        await run.pilot.press("2")
+        await run.until(lambda: run.questions == ["And"] and run.answers and not run.chat.flow.busy)
+    assert sent(engine) == [["cat.png"], ["old.png"]]
+    assert len(engine.requests[1].messages) == 1
+
+
+async def test_of_two_pictures_in_the_box_one_is_asked_about(folder: Path) -> None:
+    engine = one_picture()
+    async with driven(build(engine), (100, 30)) as run:
+        await run.ready()
+        await run.ask("Is ./cat.png like ./old.png")
+        assert "The question has 2 of them" in await offered(run)
+        await run.pilot.press("1")
+        await run.until(lambda: run.answers and not run.chat.flow.busy)
+        await run.asked("Words alone are fine.")
+    assert sent(engine) == [["old.png"], ["old.png"]]
+
+
+async def test_a_question_that_waited_is_held_back_too(folder: Path) -> None:
+    engine = one_picture()
+    engine.may_load.clear()
+    async with driven(build(engine), (100, 30)) as run:
+        await run.ask("Is ./cat.png like ./old.png")
+        await run.until(lambda: run.desk.queued)
+        engine.may_load.set()
+        await offered(run)
+        await run.pilot.press("escape")
+        await run.until(lambda: len(run.draft.pictures) == 2)
+        assert run.questions == []
+    assert not engine.requests

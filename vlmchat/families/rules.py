@@ -96,7 +96,13 @@ _BY_ARCHITECTURE: Mapping[str, Rules] = {
     "CogVLMVideoForCausalLM": COGVLM2_VIDEO,
 }
 """By class name in config.json."""
+_ONE_MEDIUM = frozenset({"cogvlm2"})
 _BY_LOADER: Mapping[str, Rules] = {"internvl2": INTERNVL2, "ovis2": OVIS2, "cogvlm2": COGVLM2}
+
+
+def reads_one(family: str) -> bool:
+    """Say whether models of ``family`` read one picture or video per conversation."""
+    return family in _ONE_MEDIUM
 
 
 def rules_of(spec: ModelSpec) -> Rules | None:

@@ -77,6 +77,8 @@ class Flow:
             tell(self.screen, "toast.no_model")
         elif self.editing is not None and self.desk.model is None:
             tell(self.screen, "toast.no_model_yet")
+        elif self.screen.single.refuses(draft):
+            return False
         else:
             self._starting = True
             self.screen.call_next(self._begin, draft)
@@ -157,6 +159,9 @@ class Flow:
         """Send the waiting question, if there is one and nothing is in its way."""
         draft, view = self.desk.queued, self._waiting
         if draft is not None and view is not None and self.desk.model is not None and not self.busy:
+            if self.screen.single.refuses(draft):
+                await self.take_back()
+                return
             self.desk.queued = self._waiting = None
             await self._ask(draft, view)
 

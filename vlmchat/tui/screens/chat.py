@@ -30,6 +30,7 @@ from vlmchat.tui.screens.panel import LinkPanel
 from vlmchat.tui.screens.picturing import Picturing
 from vlmchat.tui.screens.reporting import Reporting
 from vlmchat.tui.slash import completions, read_command
+from vlmchat.tui.single import Single
 from vlmchat.tui.telling import tell
 from vlmchat.tui.turns import TurnDeeds
 from vlmchat.tui.widgets.hints import KeyHints
@@ -63,6 +64,7 @@ class ChatScreen(Reporting, Picturing):
         self.turns = TurnDeeds(self.flow, self.chats.enter)
         self.rescue = Rescue(self.flow, self.reload_model, self.chats.enter)
         self.meter = Meter(self.flow)
+        self.single = Single(self.flow, self.chats.enter)
 
     def compose(self) -> ComposeResult:
         """From top to bottom."""

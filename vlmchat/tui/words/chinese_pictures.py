@@ -81,15 +81,11 @@ TABLE: dict[str, str] = {
     "toast.view_later": "模型尚未就绪；就绪后即可显示其所见。",
     "toast.previews_on": "画出图片。",
     "toast.previews_off": "只显示图片名称。",
-    "panel.second": "{model} 每个对话只读一张图片或一段视频",
-    "panel.second.body": (
-        "{new} 将是第二个。尚未发送；您的问题在输入框中。\n\n"
-        "r  替换：在本对话的副本中继续，其中 {new} 取代 {old}。本对话保持原样，仍在已保存的对话中。\n"
-        "n  新对话：在单独的对话中就 {new} 提问。"
-    ),
-    "panel.second.draft": (
-        "问题中有 {count} 个。尚未发送；您的问题在输入框中。\n\nr  替换：只就最后附上的 {new} 提问。"
-    ),
-    "panel.second.keys": "r 替换 · n 新对话 · Esc 回到问题",
-    "panel.second.draft_keys": "r 只留最后一个 · Esc 回到问题",
+    "single.title": "{model} 每个对话只读一张图片或一段视频",
+    "single.second": "{new} 将是 {old} 之后的第二个。",
+    "single.draft": "这个问题带有 {count} 个。",
+    "single.kept": "没有发送，也没有丢弃任何内容；问题仍在输入框中。",
+    "single.last": "只就最后附上的 {new} 提问",
+    "single.replace": "在本对话的副本中继续，用 {new} 代替 {old}；本对话仍保存",
+    "single.fresh": "在新对话中就 {new} 提问",
 }

@@ -83,17 +83,11 @@ TABLE: dict[str, str] = {
     "toast.view_later": "The model is not ready yet; what it sees can be shown once it is.",
     "toast.previews_on": "Pictures are drawn.",
     "toast.previews_off": "Pictures are named only.",
-    "panel.second": "{model} reads one picture or video per conversation",
-    "panel.second.body": (
-        "{new} would be the second one. Nothing was sent; your question is in the box.\n\n"
-        "r  Replace: go on in a copy of this chat in which {new} takes the place of {old}. "
-        "This chat stays as it is among the saved chats.\n"
-        "n  New chat: ask about {new} in a chat of its own."
-    ),
-    "panel.second.draft": (
-        "The question has {count} of them. Nothing was sent; your question is in the box.\n\n"
-        "r  Replace: ask about {new}, the one attached last, alone."
-    ),
-    "panel.second.keys": "r replaces · n new chat · Esc goes back to the question",
-    "panel.second.draft_keys": "r keeps the last one · Esc goes back to the question",
+    "single.title": "{model} reads one picture or video per conversation",
+    "single.second": "{new} would be the second one, after {old}.",
+    "single.draft": "The question has {count} of them.",
+    "single.kept": "Nothing was sent and nothing was dropped; your question is in the box.",
+    "single.last": "ask about {new} alone, the one attached last",
+    "single.replace": "go on in a copy of this chat where {new} takes the place of {old}; this chat stays saved",
+    "single.fresh": "ask about {new} in a new chat",
 }
