@@ -54,7 +54,9 @@ def asked(model: str, count: int) -> list[Request]:
     sampling = Sampling(max_new_tokens=NEW_TOKENS)
     if model != "demo":
         return [Request((user("red " * (20 + 13 * number % 60)),), sampling) for number in range(count)]
-    suites = [cases(suite, -(-count // len(SUITES)), SEED) for suite in SUITES.values()]
+    each = -(-count // len(SUITES))
+    # A seed for each suite: with one for all, the suites ask about the same pictures.
+    suites = [cases(suite, each, SEED + place) for place, suite in enumerate(SUITES.values())]
     drawn = [case for of_each in zip(*suites, strict=False) for case in of_each]
     return [Request((user(case.turns[0].question, case.picture),), sampling) for case in drawn[:count]]
 
