@@ -47,6 +47,11 @@ class Places:
         return self.config / "themes"
 
     @property
+    def prompts(self) -> Path:
+        """The user's kept prompts, one TOML each."""
+        return self.config / "prompts"
+
+    @property
     def catalog(self) -> Path:
         """The user's own catalog rows, one TOML file per family."""
         return self.config / "models"

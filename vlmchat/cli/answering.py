@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 
 from vlmchat.chat import opening
 from vlmchat.chat.opening import Target
+from vlmchat.chat.prompts import is_kept, kept_prompt
 from vlmchat.cli.interrupt import interruptible
 from vlmchat.cli.output import Talk
 from vlmchat.cli.progress import progress_text
 from vlmchat.engine.api import Engine
 from vlmchat.engine.events import Finished
+from vlmchat.errors import UsageError
 from vlmchat.media.web import WebRules
 from vlmchat.settings import Settings
 
@@ -63,6 +65,34 @@ def opened(settings: Settings, target: Target, talk: Talk) -> Iterator[Opened]:
 def web_rules(settings: Settings) -> WebRules:
     """Return what may be fetched of the web."""
     return WebRules(settings.offline, settings.private_urls)
+
+
+def with_kept(
+    settings: Settings, prompt: str | None, schema: str | None, variables: Sequence[str]
+) -> tuple[Settings, str | None, str | None]:
+    """Return settings, prompt and schema, with what a kept prompt says where nothing was typed.
+
+    Args:
+        settings: a kept system prompt comes in where none was chosen.
+        prompt: as typed; ``@name`` names a kept one.
+        schema: as typed.
+        variables: ``name=value``, as typed.
+
+    Raises:
+        InputError: no prompt of that name is kept.
+        UsageError: its file or a variable is wrong.
+    """
+    if prompt is None or not is_kept(prompt):
+        if variables:
+            raise UsageError("--var fills a kept prompt, and none is asked.", "Ask @NAME; `vlmchat prompts` lists all.")
+        return settings, prompt, schema
+    if wrong := next((word for word in variables if "=" not in word), None):
+        raise UsageError(f"--var {wrong} has no value.", f"Write --var {wrong}=….")
+    kept = kept_prompt(prompt)
+    text = kept.fill(dict(word.split("=", 1) for word in variables))
+    if kept.system is not None and settings.system is None:
+        settings = settings.changed({"system": kept.system}, prompt)
+    return settings, text, schema or kept.schema
 
 
 def answer_object(

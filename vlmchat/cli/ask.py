@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from vlmchat.cli.options import SCHEMA_HELP, examples, shared
+from vlmchat.cli.options import SCHEMA_HELP, VARIABLE_HELP, examples, shared
 from vlmchat.cli.output import Talk
 from vlmchat.errors import ExitCode
 from vlmchat.settings import Settings
@@ -28,6 +28,7 @@ _IMAGE_HELP = "A picture; - is stdin, photo.png[x,y,w,h] a part of it. Repeatabl
 @click.option("--no-save", is_flag=True, help="Keep nothing of it.")
 @click.option("--no-stream", is_flag=True, help="Write the answer when it is whole.")
 @click.option("--raw", is_flag=True, help="On a terminal: the text as it comes, Markdown not drawn.")
+@click.option("--var", "variables", multiple=True, metavar="NAME=VALUE", help=VARIABLE_HELP)
 @click.option("--schema", metavar="JSON|FILE|FIELDS", help=SCHEMA_HELP)
 @click.option("--dry-run", is_flag=True, help="Show the prompt as the model would see it; load and ask nothing.")
 @click.option("--json", "as_json", is_flag=True, help="Write one JSON object.")
@@ -36,7 +37,8 @@ def command(settings: Settings, talk: Talk, prompt: str | None, **given: Any) ->
     """Ask once; the answer goes to stdout, and the exchange into the saved chats.
 
     Text on stdin comes before PROMPT, a picture on stdin before the others. Pictures keep their order and
-    stand before the video and the text. Without PROMPT a picture is described.
+    stand before the video and the text. Without PROMPT a picture is described. PROMPT may be @NAME, a kept
+    prompt (`vlmchat prompts`).
     """
     # Late: --help and completion need none of it.
     from vlmchat.cli.asking import Asked, ask

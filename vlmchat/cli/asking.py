@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from vlmchat.chat import opening
 from vlmchat.chat.opening import Target
 from vlmchat.chat.session import Session
-from vlmchat.cli.answering import Opened, answer_object, opened
+from vlmchat.cli.answering import Opened, answer_object, opened, with_kept
 from vlmchat.cli.dryrun import show_preview
 from vlmchat.cli.fetching import obtain
 from vlmchat.cli.interrupt import interruptible
@@ -37,6 +37,7 @@ class Asked:
     no_save: bool
     no_stream: bool
     raw: bool
+    variables: tuple[str, ...]
     schema: str | None
     dry_run: bool
     as_json: bool
@@ -58,9 +59,10 @@ def ask(settings: Settings, talk: Talk, options: Asked) -> ExitCode:
     Raises:
         VlmchatError: of every kind; the exit code is the error's.
     """
-    schema = None if options.schema is None else read_schema(options.schema)
+    settings, prompt, shape_text = with_kept(settings, options.prompt, options.schema, options.variables)
+    schema = None if shape_text is None else read_schema(shape_text)
     place = _place(options)
-    parts = read_parts(options.prompt, options.images, options.video, settings, talk)
+    parts = read_parts(prompt, options.images, options.video, settings, talk)
     model = settings.model
     if place.model is not None and not settings.source("model").startswith("--"):
         model = place.model

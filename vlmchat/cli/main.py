@@ -27,6 +27,7 @@ COMMANDS: Mapping[str, str] = {
     "pull": "Download a model into its hub's own cache.",
     "rm": "Remove a model's files.",
     "chats": "List, search, show, export, back up and remove saved chats.",
+    "prompts": "List the prompts that are kept.",
     "verify": "Check a checkpoint's files, tensors and numbers.",
     "doctor": "Say what this machine has, and what is wrong.",
 }

@@ -15,6 +15,7 @@ from vlmchat.settings import KEYS, Key, Settings, load_settings
 ALL = tuple(key.name for key in KEYS if key.command_line)
 """For the commands that answer: ``ask``, ``pipe`` and the app."""
 SCHEMA_HELP = "Hold the answer to a JSON Schema, or to fields: 'total float, date, vendor'."
+VARIABLE_HELP = "Value of a variable of a kept prompt (@NAME). Repeatable."
 LOOKING = ("hub", "quiet", "verbose")
 """For the commands that only look something up."""
 

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from vlmchat.chat.opening import Target
-from vlmchat.cli.answering import Opened, answer_object, opened
+from vlmchat.cli.answering import Opened, answer_object, opened, with_kept
 from vlmchat.cli.fetching import obtain
 from vlmchat.cli.inorder import InOrder
 from vlmchat.cli.interrupt import interruptible
@@ -40,6 +40,7 @@ class PipeOptions:
 
     prompt: str | None
     form: str
+    variables: tuple[str, ...]
     schema: str | None
     output: Path | None
     resume: bool
@@ -78,7 +79,9 @@ def pipe(settings: Settings, talk: Talk, options: PipeOptions) -> ExitCode:
         raise UsageError("--resume goes on with a file of results.", "Name it with --output FILE.")
     if options.output is not None and options.form == "text":
         raise UsageError("--format text keeps no ids in the file.", "Leave one of --output and --format text out.")
-    schema = None if options.schema is None else read_schema(options.schema)
+    settings, prompt, shape_text = with_kept(settings, options.prompt, options.schema, options.variables)
+    options = replace(options, prompt=prompt)
+    schema = None if shape_text is None else read_schema(shape_text)
     target = obtain(settings, talk, settings.model)
     settings = replace(settings, vision=target.vision(settings.vision))
     results: Results = (
