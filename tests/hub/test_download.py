@@ -207,3 +207,8 @@ def test_the_official_clients_adopt_it_without_fetching(repository: Hubs) -> Non
     cache = scan_cache_dir(hf.folder.parents[2])
     assert not cache.warnings
     assert [(repo.repo_id, repo.size_on_disk) for repo in cache.repos] == [(NAME, SIZE)]
+
+
+def test_a_mirror_that_leaves_hashes_out_is_asked_for_each(repository: Hubs) -> None:
+    repository.huggingface.repositories[NAME].hashes = False
+    assert_whole(done(run(Wanted(NAME, NAME))).folder)

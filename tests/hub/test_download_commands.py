@@ -9,7 +9,7 @@ import sys
 import pytest
 
 from tests.cli.harness import call
-from tests.hub.loopback import Hubs, noise
+from tests.hub.loopback import Fault, Hubs, noise, status
 from vlmchat.chat.shelf import demo_folder
 from vlmchat.errors import ExitCode
 
@@ -123,3 +123,22 @@ def test_ask_fetches_a_missing_model_with_yes_and_answers(hubs: Hubs) -> None:
     assert answered.returncode == 0, answered.stderr
     assert answered.stdout.strip()
     assert "Own/Demo" in answered.stderr
+
+
+def test_a_model_that_is_here_needs_no_hub(model: Hubs) -> None:
+    folder = call("pull", NAME, "--yes").out
+    assert call("pull", NAME, "--offline").out == folder
+    model.huggingface.stop()
+    assert call("pull", NAME, "--hub", "huggingface").out == folder
+
+
+def test_a_download_that_was_begun_is_listed(model: Hubs) -> None:
+    model.huggingface.faults.add("content", "model.safetensors", Fault("cut", at=300_000), times=1)
+    model.huggingface.faults.add("content", "model.safetensors", status(404))
+    assert call("pull", NAME, "--yes", "--hub", "huggingface").code == ExitCode.DOWNLOAD
+    row = json.loads(call("models", NAME, "--json").out)[0]
+    assert row["state"] == "partial"
+    assert "partly here (3" in call("models", NAME).out
+    model.huggingface.faults.clear()
+    assert call("pull", NAME).code == 0
+    assert model.bytes <= SIZE + 100_000

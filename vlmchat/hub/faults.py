@@ -160,9 +160,7 @@ def token_refused(hub: HubName, repository: str) -> TokenRefused:
 
 def offline_error(name: str) -> NotInstalled:
     """Say that the network may not be used."""
-    return NotInstalled(
-        f"{name} is not on this machine, and vlmchat is offline.", "Leave --offline and HF_HUB_OFFLINE away."
-    )
+    return NotInstalled(f"{name} cannot be asked for: vlmchat is offline.", "Leave --offline and HF_HUB_OFFLINE away.")
 
 
 def disk_error(problem: OSError, folder: Path) -> VlmchatError:

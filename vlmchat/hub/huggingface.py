@@ -6,10 +6,12 @@ import os
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 import vlmchat
+from vlmchat.hub.digests import is_checked
 from vlmchat.hub.faults import (
     PASSING_STATUS,
     Hiccup,
@@ -23,10 +25,13 @@ from vlmchat.hub.faults import (
 from vlmchat.hub.source import HubName, Link, Listing, RemoteFile, remote_file
 
 if TYPE_CHECKING:
+    from huggingface_hub import HfFileMetadata
     from huggingface_hub.errors import HfHubHTTPError
 
 _DEFAULT_ENDPOINT = "https://huggingface.co"
 _MAIN = "main"
+_LARGEST_IN_GIT = 10_000_000
+"""Bytes: a larger file is in LFS (the hub refuses it otherwise), where a git hash is its pointer's."""
 
 
 class HuggingFace:
@@ -56,7 +61,11 @@ class HuggingFace:
                 repository=repository,
                 revision=revision or _MAIN,
                 commit=_commit(info.sha),
-                files=tuple(_remote_file(sibling) for sibling in info.siblings or ()),
+                files=tuple(
+                    self._file(repository, _commit(info.sha), sibling, token)
+                    for sibling in info.siblings or ()
+                    if is_checked(Path(sibling.rfilename))
+                ),
                 licence=_licence(info.card_data),
                 gated=bool(info.gated),
             )
@@ -66,22 +75,36 @@ class HuggingFace:
 
     def resolve(self, listing: Listing, file: RemoteFile) -> Link:
         """Ask for a link; the client keeps the token from any other host than the hub."""
-        from huggingface_hub import get_hf_file_metadata, hf_hub_url
-
         token = _token()
         with self._explained(listing.repository, "", token):
-            found = get_hf_file_metadata(
-                hf_hub_url(listing.repository, file.path, revision=listing.commit, endpoint=self._endpoint),
-                token=token or False,
-                timeout=self._timeout,
-                library_name="vlmchat",
-                library_version=vlmchat.__version__,
-                endpoint=self._endpoint,
-            )
+            found = self._ask(listing.repository, listing.commit, file.path, token)
         if found.size is not None and found.size != file.bytes:
             raise Hiccup(f"{file.path} has another size than listed", wrong=True)
         own = urlsplit(found.location)[:2] == urlsplit(self._endpoint)[:2]
         return Link(found.location, {"Authorization": f"Bearer {token}"} if own and token else {})
+
+    def _file(self, repository: str, commit: str, sibling: Any, token: str | None) -> RemoteFile:
+        """Take what the listing says of a file; where a mirror leaves its hash out, its ETag is the hash."""
+        small = sibling.size is not None and sibling.size <= _LARGEST_IN_GIT
+        if sibling.lfs or (small and sibling.blob_id):
+            sha256 = sibling.lfs.sha256 if sibling.lfs else None
+            return remote_file(sibling.rfilename, sibling.size, sha256, sibling.blob_id)
+        found = self._ask(repository, commit, sibling.rfilename, token)
+        etag = found.etag or ""
+        return remote_file(sibling.rfilename, found.size, *((etag, "") if len(etag) == 64 else ("", etag)))
+
+    def _ask(self, repository: str, commit: str, path: str, token: str | None) -> HfFileMetadata:
+        """Ask for one file: where it is, its size and its hash."""
+        from huggingface_hub import get_hf_file_metadata, hf_hub_url
+
+        return get_hf_file_metadata(
+            hf_hub_url(repository, path, revision=commit, endpoint=self._endpoint),
+            token=token or False,
+            timeout=self._timeout,
+            library_name="vlmchat",
+            library_version=vlmchat.__version__,
+            endpoint=self._endpoint,
+        )
 
     @contextmanager
     def _explained(self, repository: str, revision: str, token: str | None) -> Iterator[None]:
@@ -130,10 +153,6 @@ def _commit(sha: object) -> str:
     if not re.fullmatch(r"[0-9a-f]{40}", str(sha)):
         raise ValueError("no commit")
     return str(sha)
-
-
-def _remote_file(sibling: Any) -> RemoteFile:
-    return remote_file(sibling.rfilename, sibling.size, sibling.lfs.sha256 if sibling.lfs else None, sibling.blob_id)
 
 
 def _licence(card: Any) -> str:

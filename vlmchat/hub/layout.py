@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from vlmchat.hub.local import huggingface_cache, modelscope_cache
+from vlmchat.hub.local import OWN_FOLDER, huggingface_cache, modelscope_cache
 from vlmchat.hub.source import HubName, Listing, RemoteFile
 
 
@@ -170,7 +170,7 @@ def legacy_roots(repository: str) -> tuple[Path, Path]:
 
 def own_folder(root: Path) -> Path:
     """Return the folder of our own in a repository: partial files, manifests, the lock."""
-    return root / ".vlmchat"
+    return root / OWN_FOLDER
 
 
 def _of_size(candidates: tuple[Path, ...], file: RemoteFile) -> Path | None:

@@ -12,12 +12,14 @@ import json
 import os
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal, TypeAlias
 
 from vlmchat.paths import user_path
 
+OWN_FOLDER = ".vlmchat"
+"""In a repository's folder of a cache: partial files, manifests and the lock of vlmchat's own downloads."""
 State: TypeAlias = Literal["installed", "partial", "missing"]
 _SHARD = re.compile(r"(.+)-\d{5}-of-(\d{5})(\.safetensors|\.bin)")
 _WEIGHTS = (".safetensors", ".bin")
@@ -55,9 +57,12 @@ def look(huggingface: str | None, modelscope: str | None, hub: str = "auto", rev
         found += (inspect(f, "huggingface", f.name) for f in _huggingface_folders(huggingface, revision))
     if modelscope and hub in {"auto", "modelscope"}:
         found += (inspect(f, "modelscope", f.name) for f in _modelscope_folders(modelscope, revision))
-    whole = [copy for copy in found if copy.state == "installed"]
-    partial = [copy for copy in found if copy.state == "partial"]
-    return next(iter(whole + partial), Local("missing"))
+    if whole := [copy for copy in found if copy.state == "installed"]:
+        return whole[0]
+    begun = list(_begun(huggingface, modelscope, hub))
+    parts = sum(copy.bytes for copy in begun)
+    partial = [replace(copy, bytes=copy.bytes + parts) for copy in found if copy.state == "partial"]
+    return next(iter(partial + begun), Local("missing"))
 
 
 def inspect(folder: Path, hub: str = "", revision: str = "") -> Local:
@@ -73,6 +78,28 @@ def inspect(folder: Path, hub: str = "", revision: str = "") -> Local:
     if not sizes:
         return Local("missing")
     return Local("partial" if missing else "installed", hub, folder, revision, sum(held.values()), missing)
+
+
+def _begun(huggingface: str | None, modelscope: str | None, hub: str) -> Iterator[Local]:
+    """Yield downloads of vlmchat's own that have not finished: their partial files lie beside the snapshots."""
+    roots: list[tuple[str, Path]] = []
+    if huggingface and hub in {"auto", "huggingface"}:
+        roots.append(("huggingface", huggingface_cache() / f"models--{huggingface.replace('/', '--')}"))
+    if modelscope and hub in {"auto", "modelscope"}:
+        roots.append(("modelscope", modelscope_cache() / "models" / modelscope.replace("/", "--")))
+    for name, root in roots:
+        if size := sum(_allocated(path) for path in (root / OWN_FOLDER).glob("*.part")):
+            yield Local("partial", name, root, "", size, ("the rest of its download",))
+
+
+def _allocated(path: Path) -> int:
+    """Return the bytes a file takes on disk: a partial one has holes."""
+    try:
+        state = path.stat()
+    except OSError:
+        return 0
+    blocks: int | None = getattr(state, "st_blocks", None)
+    return state.st_size if blocks is None else min(state.st_size, blocks * 512)
 
 
 def huggingface_cache() -> Path:

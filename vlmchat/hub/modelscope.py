@@ -7,8 +7,10 @@ import os
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING
 
+from vlmchat.hub.digests import is_checked
 from vlmchat.hub.faults import Hiccup, gated, missing, reason_of, token_refused
 from vlmchat.hub.source import HubName, Link, Listing, RemoteFile, remote_file
 
@@ -33,7 +35,11 @@ class ModelScope:
         asked = _MAIN if revision in {"", "main"} else revision
         with self._explained(repository, "" if asked == _MAIN else asked):
             found = self._api().list_repo_files(repository, _KIND, revision=asked)
-            files = tuple(remote_file(item.path, item.size, item.sha256) for item in found if item.type != "tree")
+            files = tuple(
+                remote_file(item.path, item.size, item.sha256)
+                for item in found
+                if item.type != "tree" and is_checked(Path(item.path))
+            )
         return Listing(self.hub, repository, asked, asked, files)
 
     def resolve(self, listing: Listing, file: RemoteFile) -> Link:
