@@ -225,7 +225,7 @@ class Session:
         turns = () if after == BEGINNING else self._tree.branch(after)
         asked = (Message("user", tuple(parts)),) if parts else ()
         chosen = choices or self.choices
-        return self._request((*self._shown(turns, chosen.since), *asked), chosen)
+        return self._request((*_shown(turns, chosen.since), *asked), chosen)
 
     def _question_of(self, turn_id: str | None) -> Turn:
         """Return the question ``turn_id`` or the one it answers; None: the last one."""
@@ -247,25 +247,16 @@ class Session:
             raise
 
     def _add_question(self, parent: str | None, parts: Sequence[Part]) -> Turn:
-        message = Message("user", tuple(self._kept(part) for part in parts))
+        message = Message("user", tuple(_kept(self._store, part) for part in parts))
         self._tree.begin(self.model, title_of(message))
         return self._tree.add(parent, message, "complete", None)
-
-    def _kept(self, part: Part) -> Part:
-        """Return ``part`` with its pictures in the store, where there is one."""
-        if self._store is None or isinstance(part, Text):
-            return part
-        if isinstance(part, Picture):
-            return self._store.keep_picture(part)
-        frames = tuple(self._store.keep_picture(frame) for frame in part.frames)
-        return Video(part.digest, part.name, frames, part.path)
 
     def _answer(self, last: Turn, cancel: CancelEvent | None, grows: Turn | None = None) -> Answer:
         """Run the branch that ends with ``last`` through the engine and keep what comes out.
 
         ``grows`` is the stopped answer that gets longer; without it a new turn follows ``last``.
         """
-        request = self._request(self._shown(self._tree.branch(last.id), self.since), self.choices)
+        request = self._request(_shown(self._tree.branch(last.id), self.since), self.choices)
         events = self.engine.generate(request, cancel)
         try:
             with Record(self._tree, last, grows, self._made_by()) as record:
@@ -289,12 +280,22 @@ class Session:
             settings={**asdict(self.sampling), **asdict(self.vision), "system": self.system, "since": self.since},
         )
 
-    def _shown(self, turns: Sequence[Turn], since: str | None) -> tuple[Message, ...]:
-        """Return what the model is shown of ``turns``: all of them, or those from ``since`` on."""
-        at = next((number for number, turn in enumerate(turns) if turn.id == since), 0)
-        return prompt_messages(turns[at:])
-
     def _request(self, messages: tuple[Message, ...], choices: Choices) -> Request:
         lead = () if choices.system is None else (system(choices.system),)
         vision = replace(self.vision, max_tiles=choices.max_tiles)
         return Request((*lead, *messages), choices.sampling, vision, self.schema)
+
+
+def _kept(store: ChatStore | None, part: Part) -> Part:
+    """Return ``part`` with its pictures in ``store``, where there is one."""
+    if store is None or isinstance(part, Text):
+        return part
+    if isinstance(part, Picture):
+        return store.keep_picture(part)
+    return Video(part.digest, part.name, tuple(map(store.keep_picture, part.frames)), part.path)
+
+
+def _shown(turns: Sequence[Turn], since: str | None) -> tuple[Message, ...]:
+    """Return what the model is shown of ``turns``: all of them, or those from ``since`` on."""
+    at = next((number for number, turn in enumerate(turns) if turn.id == since), 0)
+    return prompt_messages(turns[at:])
