@@ -13,6 +13,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from tests.reference_cases import REFERENCE, Case
+from vlmchat.catalog.index import catalog
 from vlmchat.conversation import Message, Part, Picture, Text, Video, assistant, system
 from vlmchat.engine.api import Request
 from vlmchat.media.image import read_picture
@@ -93,7 +94,7 @@ def case_of(folder: Path, name: str) -> Ovis2Case:
 
 @dataclass(frozen=True)
 class Size:
-    """One row of the facts' table of sizes (§2)."""
+    """One size of the family, in the figures of its catalog row."""
 
     hidden: int
     layers: int
@@ -186,14 +187,27 @@ class Size:
             yield f"trunk.blocks.{block}.norm_2.weight", (self.vit,)
 
 
-SIZES = {
-    "1B": Size(896, 24, 14, 2, 4864, True, 1024, 2816, 8, 1_267_417_974),
-    "2B": Size(1536, 28, 12, 2, 8960, True, 1024, 2816, 8, 2_456_281_590),
-    "4B": Size(2048, 36, 16, 2, 11008, True, 1536, 4096, 12, 4_616_106_486),
-    "8B": Size(3584, 28, 28, 4, 18944, False, 1536, 4096, 12, 8_934_365_174),
-    "16B": Size(5120, 48, 40, 8, 13824, False, 1536, 4096, 12, 16_189_052_406),
-    "34B": Size(5120, 64, 40, 8, 27648, False, 2048, 5632, 16, 34_871_602_166),
-}
+def _size(name: str) -> Size:
+    """Return the figures of a row of the catalog: the one place where they are written."""
+    row = catalog().find(name)
+    assert row is not None
+    assert row.parameters is not None
+    llm, vit = row.config["llm_config"], row.config["visual_tokenizer_config"]["backbone_config"]
+    return Size(
+        llm["hidden_size"],
+        llm["num_hidden_layers"],
+        llm["num_attention_heads"],
+        llm["num_key_value_heads"],
+        llm["intermediate_size"],
+        llm["tie_word_embeddings"],
+        vit["hidden_size"],
+        vit["intermediate_size"],
+        vit["num_attention_heads"],
+        row.parameters,
+    )
+
+
+SIZES = {size: _size(f"ovis2:{size.lower()}") for size in ("1B", "2B", "4B", "8B", "16B", "34B")}
 PREPROCESSOR = {
     "crop_size": {"height": 448, "width": 448}, "do_center_crop": False, "do_convert_rgb": True,
     "do_normalize": True, "do_rescale": True, "do_resize": True, "image_processor_type": "CLIPImageProcessor",

@@ -16,6 +16,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from tests.reference_cases import INTERNVL2, QWEN2, REFERENCE, Case, internvl2_cases
+from vlmchat.catalog.index import catalog
 from vlmchat.conversation import Message, Text, Video, assistant, system, user
 from vlmchat.engine.generate import Runner
 from vlmchat.engine.kv import RowCache
@@ -246,20 +247,31 @@ def test_a_config_without_native_code_is_refused_by_name(tmp_path: Path, key: st
         open_checkpoint(tmp_path)
 
 
-REAL = {
-    # repo: (vision, language model, hidden, layers, heads, kv heads, inner, vocabulary, billions) - facts §1.
-    "1B": ("300M", "Qwen2ForCausalLM", 896, 24, 14, 2, 4864, 151655, 0.94),
-    "2B": ("300M", "InternLM2ForCausalLM", 2048, 24, 16, 8, 8192, 92553, 2.21),
-    "4B": ("300M", "Phi3ForCausalLM", 3072, 32, 32, 32, 8192, 32020, 4.15),
-    "8B": ("300M", "InternLM2ForCausalLM", 4096, 32, 32, 8, 14336, 92553, 8.08),
-    "26B": ("6B", "InternLM2ForCausalLM", 6144, 48, 48, 8, 16384, 92553, 25.5),
-    "40B": ("6B", "LlamaForCausalLM", 7168, 60, 56, 8, 20480, 64009, 40.1),
-    "76B": ("6B", "LlamaForCausalLM", 8192, 80, 64, 8, 28672, 128265, 76.3),
-}
+SIZES = ("1B", "2B", "4B", "8B", "26B", "40B", "76B")
+_KEYS = (
+    "hidden_size", "num_hidden_layers", "num_attention_heads", "num_key_value_heads", "intermediate_size", "vocab_size",
+)  # fmt: skip
 TOWERS = {
-    "300M": {"hidden_size": 1024, "num_hidden_layers": 24, "num_attention_heads": 16, "intermediate_size": 4096},
-    "6B": {"hidden_size": 3200, "num_hidden_layers": 45, "num_attention_heads": 25, "intermediate_size": 12800},
+    tower: {
+        key: value
+        for key, value in catalog().find(f"internvl2:{size}").config["vision_config"].items()  # type: ignore[union-attr]
+        if key in ("hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size")
+    }
+    for tower, size in (("300M", "1b"), ("6B", "76b"))
 }
+
+
+def _real(size: str) -> tuple[Any, ...]:
+    """Return vision, language model, its figures and billions from the catalog, the one place where they are."""
+    row = catalog().find(f"internvl2:{size.lower()}")
+    assert row is not None
+    assert row.parameters is not None
+    llm, width = row.config["llm_config"], row.config["vision_config"]["hidden_size"]
+    tower = next(name for name, figures in TOWERS.items() if figures["hidden_size"] == width)
+    return tower, llm["architectures"][0], *(llm[key] for key in _KEYS), row.parameters / 1e9
+
+
+REAL = {size: _real(size) for size in SIZES}
 FIXTURE_OF = {  # whose config.json has the same keys: architecture and tower
     ("Qwen2ForCausalLM", "300M"): "qwen2-vit300m",
     ("InternLM2ForCausalLM", "300M"): "internlm2-vit300m",
