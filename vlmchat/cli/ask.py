@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from vlmchat.cli.options import SCHEMA_HELP, VARIABLE_HELP, examples, shared
+from vlmchat.cli.options import SCHEMA_HELP, VARIABLE_HELP, completes, examples, shared
 from vlmchat.cli.output import Talk
 from vlmchat.errors import ExitCode
 from vlmchat.settings import Settings
@@ -20,11 +20,11 @@ _IMAGE_HELP = "A picture; - is stdin, photo.png[x,y,w,h] a part of it. Repeatabl
         'git diff | vlmchat ask --no-save "Sum up this change in one line."',
     )
 )
-@click.argument("prompt", required=False)
+@click.argument("prompt", required=False, shell_complete=completes("prompts"))
 @click.option("-i", "--image", "images", multiple=True, metavar="PATH|URL|-", help=_IMAGE_HELP)
 @click.option("--video", metavar="PATH", help="A video file; the model's family chooses the frames.")
 @click.option("-c", "--continue", "go_on", is_flag=True, help="Go on with the latest chat.")
-@click.option("--chat", metavar="ID", help="Go on with this chat.")
+@click.option("--chat", metavar="ID", shell_complete=completes("chats"), help="Go on with this chat.")
 @click.option("--no-save", is_flag=True, help="Keep nothing of it.")
 @click.option("--no-stream", is_flag=True, help="Write the answer when it is whole.")
 @click.option("--raw", is_flag=True, help="On a terminal: the text as it comes, Markdown not drawn.")

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import click
 
-from vlmchat.cli.options import examples, shared
+from vlmchat.cli.options import completes, examples, shared
 from vlmchat.cli.output import Talk, size_text, write, write_json, write_line, write_table
 from vlmchat.errors import ExitCode, InputError
 from vlmchat.settings import Settings
@@ -70,7 +70,7 @@ def search(settings: Settings, talk: Talk, words: tuple[str, ...], limit: int, a
 
 
 @command.command(epilog=examples("vlmchat chats show 3f2a", "vlmchat chats show 3f2a --json | jq .turns[-1]"))
-@click.argument("chat", metavar="ID")
+@click.argument("chat", metavar="ID", shell_complete=completes("chats"))
 @click.option("--json", "as_json", is_flag=True, help="Write a JSON object.")
 @shared(_TALKING)
 def show(settings: Settings, talk: Talk, chat: str, as_json: bool) -> ExitCode:
@@ -85,7 +85,7 @@ def show(settings: Settings, talk: Talk, chat: str, as_json: bool) -> ExitCode:
 
 
 @command.command(epilog=examples("vlmchat chats export 3f2a > chat.md", "vlmchat chats export 3f2a -o chat.html"))
-@click.argument("chat", metavar="ID")
+@click.argument("chat", metavar="ID", shell_complete=completes("chats"))
 @click.option("-o", "--output", type=click.Path(path_type=Path, dir_okay=False), metavar="FILE", help="Write it here.")
 @click.option("--format", "form", type=click.Choice([*_FORMATS]), help="Default: by FILE's ending, else md.")
 @shared(_TALKING)
@@ -147,7 +147,7 @@ def backup(settings: Settings, talk: Talk, folder: Path) -> ExitCode:
 
 
 @command.command(epilog=examples("vlmchat chats rm 3f2a", "vlmchat chats rm 3f2a 77b0"))
-@click.argument("chats", metavar="ID…", nargs=-1, required=True)
+@click.argument("chats", metavar="ID…", nargs=-1, required=True, shell_complete=completes("chats"))
 @shared(_TALKING)
 def rm(settings: Settings, talk: Talk, chats: tuple[str, ...]) -> ExitCode:
     """Remove chats for good, with the pictures that no other chat shows."""

@@ -29,9 +29,15 @@ COMMANDS: Mapping[str, str] = {
     "chats": "List, search, show, export, back up and remove saved chats.",
     "prompts": "List the prompts that are kept.",
     "verify": "Check a checkpoint's files, tensors and numbers.",
+    "completion": "Write the completion script of bash, zsh or fish.",
+    "help": "Explain the exit codes, or a command.",
     "doctor": "Say what this machine has, and what is wrong.",
 }
 """Command -> one line of help. Each is ``command`` in the module of the same name in this room."""
+
+
+COMPLETION = "_VLMCHAT_COMPLETE"
+"""The variable by which a shell asks for completions, in click's manner."""
 
 
 class _Commands(click.Group):
@@ -84,6 +90,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     talk = Talk()
     prepare_streams()
     try:
+        if asked := os.environ.get(COMPLETION):
+            return _complete(asked, talk)
         return _run(sys.argv[1:] if arguments is None else list(arguments), talk)
     except VlmchatError as problem:
         talk.error(problem.message, problem.hint)
@@ -114,6 +122,13 @@ def _run(arguments: list[str], talk: Talk) -> int:
     except click.exceptions.Exit as end:
         return end.exit_code
     return int(result or ExitCode.OK)
+
+
+def _complete(asked: str, talk: Talk) -> int:
+    """Tell a shell what may follow what was typed; it says so by an environment variable."""
+    from click.shell_completion import shell_complete
+
+    return shell_complete(commands, {"obj": talk}, "vlmchat", COMPLETION, asked)
 
 
 def _usage_hint(problem: click.ClickException) -> str:

@@ -88,7 +88,33 @@ def _option(key: Key) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     if key.kind == "flag":
         return click.option(*names, key.name, is_flag=True, default=None, help=key.help)
     metavar = "|".join(key.choices) or key.metavar
-    return click.option(*names, key.name, metavar=metavar, help=key.help)
+    return click.option(*names, key.name, metavar=metavar, help=key.help, shell_complete=_completer(key))
+
+
+def _completer(key: Key) -> Callable[[click.Context, click.Parameter, str], list[Any]]:
+    """Return what a shell completes behind the option of ``key``."""
+
+    def complete(context: click.Context, parameter: click.Parameter, begun: str) -> list[Any]:
+        # Late: only a shell asks.
+        from vlmchat.cli import completing
+
+        if key.name == "model":
+            return completing.models(context, parameter, begun)
+        return completing.values_of(key, begun)
+
+    return complete
+
+
+def completes(what: str) -> Callable[[click.Context, click.Parameter, str], list[Any]]:
+    """Return what completes ``models``, ``chats`` or ``prompts``."""
+
+    def complete(context: click.Context, parameter: click.Parameter, begun: str) -> list[Any]:
+        from vlmchat.cli import completing
+
+        found: list[Any] = getattr(completing, what)(context, parameter, begun)
+        return found
+
+    return complete
 
 
 _config = click.option(
