@@ -188,6 +188,16 @@ def test_the_other_hubs_files_are_not_fetched_twice(repository: Hubs, first: Hub
     assert end.fetched <= SIZE - weights
 
 
+def test_a_file_that_was_removed_by_hand_comes_back_from_the_other_hubs_copy(repository: Hubs) -> None:
+    folder = done(run(hub="huggingface")).folder
+    run(hub="modelscope")
+    before = repository.bytes
+    weights = folder / "model-00001-of-00002.safetensors"
+    weights.resolve().unlink()
+    assert_whole(done(run(hub="huggingface")).folder)
+    assert repository.bytes == before
+
+
 def test_the_official_clients_adopt_it_without_fetching(repository: Hubs) -> None:
     from huggingface_hub import scan_cache_dir, snapshot_download
 

@@ -170,12 +170,12 @@ def test_a_manifest_knows_a_file_until_it_is_touched(tmp_path: Path) -> None:
     path = root / "snapshots" / "master" / FILE.path
     path.parent.mkdir(parents=True)
     path.write_bytes(CONTENT)
-    assert not Manifest.of(root, listing()).knows(FILE, path)
+    assert not Manifest.of(root, listing()).sha256_of(FILE, path)
     Manifest.of(root, listing()).add(FILE, path, FILE.sha256)
-    assert Manifest.of(root, listing()).knows(FILE, path)
+    assert Manifest.of(root, listing()).sha256_of(FILE, path) == FILE.sha256
     assert recorded_sha256(path) == FILE.sha256
     os.utime(path, ns=(0, 0))
-    assert not Manifest.of(root, listing()).knows(FILE, path)
+    assert not Manifest.of(root, listing()).sha256_of(FILE, path)
 
 
 def test_removal_counts_what_the_disk_gets_back(tmp_path: Path) -> None:

@@ -44,16 +44,16 @@ class Manifest:
         path = _path(root, listing.commit)
         return cls(path, listing, dict(_read(path)))
 
-    def knows(self, file: RemoteFile, path: Path) -> bool:
-        """Say whether ``file`` at ``path`` was verified and has not been touched since."""
+    def sha256_of(self, file: RemoteFile, path: Path) -> str:
+        """Return the sha256 of ``file`` at ``path`` if it was verified and has not been touched since, else nothing."""
         entry = self.entries.get(file.path)
         if entry is None or file.key not in {entry.sha256, entry.git_sha1}:
-            return False
+            return ""
         try:
             state = path.stat()
         except OSError:
-            return False
-        return (state.st_size, state.st_mtime_ns) == (entry.bytes, entry.mtime_ns)
+            return ""
+        return entry.sha256 if (state.st_size, state.st_mtime_ns) == (entry.bytes, entry.mtime_ns) else ""
 
     def add(self, file: RemoteFile, path: Path, sha256: str) -> None:
         """Note a verified file. A cache that cannot be written stays without: it will be hashed again."""

@@ -82,17 +82,21 @@ class Worker:
     def _accept(self, job: Job, found: Path) -> bool:
         """Take a file that is on disk, if it is the right one."""
         transfer = self._transfer
-        if not transfer.manifest.knows(job.file, found):
+        sha256 = recorded = transfer.manifest.sha256_of(job.file, found)
+        if not recorded:
             digest = hash_file(found, job.file, self._hashing(job))
             if not digest.matches():
                 return False
-            if transfer.layout.find(job.file) is None:
-                try:
-                    found = transfer.layout.place(job.file, lambda target: os.link(found.resolve(), target))
-                except OSError:
-                    # On another disk, or one without hard links: fetched as if it were not there.
-                    return False
-            transfer.manifest.add(job.file, found, digest.sha256.hexdigest())
+            sha256 = digest.sha256.hexdigest()
+        elsewhere = transfer.layout.find(job.file) is None
+        if elsewhere:
+            try:
+                found = transfer.layout.place(job.file, lambda target: os.link(found.resolve(), target))
+            except OSError:
+                # On another disk, or one without hard links: fetched as if it were not there.
+                return False
+        if elsewhere or not recorded:
+            transfer.manifest.add(job.file, found, sha256)
         transfer.agenda.verified(job)
         self._tell(Verified(job.file.path, job.file.key, fetched=False))
         return True
