@@ -20,7 +20,7 @@ from vlmchat.engine.api import Request
 from vlmchat.engine.arrivals import Listed
 from vlmchat.engine.events import Delta, Encoding, Finished, Prefill, RowEvent
 from vlmchat.engine.generate import Runner
-from vlmchat.engine.grain import PREFILL_CHUNK, TILE_BATCH
+from vlmchat.engine.grain import PREFILL_CHUNK
 from vlmchat.engine.loader import load_now
 from vlmchat.errors import ContextOverflow, ImageError, OutOfMemory
 from vlmchat.families.family import Span
@@ -122,7 +122,6 @@ def test_what_prompts_have_in_common_is_computed_once(runner: Runner, monkeypatc
 def test_a_picture_in_two_rows_is_encoded_once_and_tiles_share_passes(
     runner: Runner, picture: Picture, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setitem(TILE_BATCH, "cpu", 4)
     monkeypatch.setitem(PREFILL_CHUNK, "cpu", 1000)
     Image.effect_noise((60, 60), 60).convert("RGB").save(tmp_path / "other.png")
     other = read_picture(tmp_path / "other.png")

@@ -14,6 +14,7 @@ from PIL import Image
 
 from tests.reference_cases import QWEN2, internvl2_cases
 from vlmchat.conversation import Message, Picture, assistant, user
+from vlmchat.engine import pictures
 from vlmchat.engine.api import Request
 from vlmchat.engine.events import AnswerEvent, Delta, Encoding, Finished, Loading, Prefill
 from vlmchat.engine.generate import Runner
@@ -77,7 +78,8 @@ def test_loading_tells_its_stages() -> None:
     engine.close()
 
 
-def test_events_come_in_order(engine: TorchEngine, picture: Picture) -> None:
+def test_events_come_in_order(engine: TorchEngine, picture: Picture, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pictures, "SMALL_TILE_BATCH", 1)
     events = ask(engine, user("What is this?", picture))
     kinds = [type(event) for event in events]
     order = [Encoding, Prefill, Delta, Finished]

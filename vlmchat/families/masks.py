@@ -49,6 +49,6 @@ class Order:
     def together(self, joined: Tensor) -> Tensor:
         """Return which positions stand in one stretch of ``joined`` (bool [rows, length]) with each other."""
         begins = joined & ~functional.pad(joined, (1, 0))[:, :-1]
-        stretch = begins.cumsum(1).masked_fill(~joined, 0)
+        stretch = begins.cumsum(1, dtype=torch.int32).masked_fill(~joined, 0)
         by_key = stretch.new_zeros(len(stretch), len(self.keys)).scatter(1, self.places, stretch)
         return (by_key[:, None, None, :] == stretch[:, None, :, None]) & joined[:, None, :, None]
