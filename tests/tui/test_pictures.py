@@ -15,6 +15,7 @@ from textual.events import Paste
 from textual.widgets import Input
 
 from tests.fakes import ScriptedEngine
+from tests.media.test_video import write
 from tests.tui.helpers import Driven, GatedEngine, build, draw_picture, driven, plain
 from vlmchat.engine.api import Request
 from vlmchat.engine.events import Loading
@@ -546,3 +547,22 @@ async def test_a_question_that_waited_is_held_back_too(folder: Path) -> None:
         await run.until(lambda: len(run.draft.pictures) == 2)
         assert run.questions == []
     assert not engine.requests
+
+
+async def test_a_video_is_a_chip_and_is_asked_about(folder: Path) -> None:
+    engine = ScriptedEngine()
+    write(folder / "clip.mp4", "mpeg4", 0, 12)
+    async with driven(build(engine)) as run:
+        await run.ready()
+        await run.pilot.press("@", *"clip")
+        screen = await picker(run)
+        await run.until(lambda: [row.path.name for row in screen.rows] == ["clip.mp4"])
+        await run.pilot.press("enter")
+        await run.until(lambda: "▶ clip.mp4" in plain(run.chat.query_one(ChipRow)))
+        await run.pilot.press("f4")
+        assert "no picture yet" in run.toasts
+        await run.asked("What happens?")
+        assert "▶ clip.mp4" in plain(run.chat.transcript)
+        await run.pilot.press("up")
+        await run.until(lambda: [it.name for it in run.draft.videos] == ["clip.mp4"])
+    assert [it.name for it in engine.requests[0].messages[-1].media] == ["clip.mp4"]

@@ -6,6 +6,7 @@ import io
 import os
 import struct
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -14,11 +15,14 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from tests.fakes import ScriptedEngine
+from tests.media.test_video import write
+from tests.reference_cases import REFERENCE
 from tests.tui.helpers import draw_picture
 from vlmchat.conversation import Picture, Video
 from vlmchat.engine.api import Request
-from vlmchat.engine.view import Sight
+from vlmchat.engine.view import Sight, sights
 from vlmchat.errors import ImageError, InputError, VideoError
+from vlmchat.families.registry import open_checkpoint
 from vlmchat.media.image import load_rgb, read_picture
 from vlmchat.options import VisionOptions
 from vlmchat.tui import clipboard
@@ -30,6 +34,7 @@ from vlmchat.tui.screens.crop import Box, cut_out, marked
 from vlmchat.tui.screens.tiles import Page, frames_plan, grid_plan, time_of
 from vlmchat.tui.sighting import costs, pages
 
+QWEN2 = REFERENCE / "internvl2" / "qwen2-vit300m"
 SIZES = st.tuples(st.integers(1, 5000), st.integers(1, 5000))
 STEPS = st.lists(st.tuples(st.booleans(), st.integers(-6000, 6000), st.integers(-6000, 6000)), max_size=8)
 
@@ -318,3 +323,28 @@ def test_media_are_added_once() -> None:
     draft = Draft("", (one,)).with_media((one, video, two, video))
     assert draft == Draft("", (one, two), (video,))
     assert draft.before(Draft("later", (two,))) == Draft("later", (one, two), (video,))
+
+
+@dataclass
+class CheckpointEngine(ScriptedEngine):
+    """Lays pictures and videos out as a real checkpoint does."""
+
+    def view(self, request: Request, draw: bool = False) -> tuple[Sight, ...]:
+        """Ask the checkpoint."""
+        return sights(open_checkpoint(QWEN2 / "checkpoint"), request.messages, request.vision, draw)
+
+
+def test_a_video_is_seen_frame_by_frame_with_its_times(tmp_path: Path) -> None:
+    clip = read_source(str(write(tmp_path / "clip.mp4", "mpeg4", 0, 12)))
+    assert isinstance(clip, Video)
+    still = read_picture(draw_picture(tmp_path / "disc.png"))
+    first, second = pages(CheckpointEngine(), (still, clip), VisionOptions())
+    assert (first.name, first.is_video) == ("disc.png", False)
+    assert (second.name, second.is_video, len(second.sights)) == ("clip.mp4", True, 8)
+    times = [time for time in second.times if time is not None]
+    assert len(times) == 8
+    assert times == sorted(times)
+    assert 0 <= times[0] < 0.2
+    assert 1.3 < times[-1] < 1.6
+    found = costs(CheckpointEngine(), (still, clip), VisionOptions())
+    assert found[clip.digest] == second.tokens == 8 * second.sights[0].tokens
