@@ -163,6 +163,7 @@ def test_a_broken_store_is_one_sentence(home: Path) -> None:
 def test_doctor_says_where_everything_is(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with_turns(ChatStore(), "Hi")
     monkeypatch.setenv("VLMCHAT_TOP_P", "0.5")
+    monkeypatch.delenv("HF_HUB_OFFLINE")
     result = call("doctor", "--seed", "3")
     assert result.code == 0
     for fact in ("vlmchat             0.", "torch  ", "memory  ", "free disk  ", str(home / "data" / "chats.db")):

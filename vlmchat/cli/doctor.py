@@ -6,15 +6,15 @@ import os
 import platform
 import shutil
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from importlib.metadata import PackageNotFoundError, version
-from pathlib import Path
 
 import click
 
 import vlmchat
 from vlmchat.catalog.index import catalog
 from vlmchat.chat.shelf import EMBEDDED, offers
+from vlmchat.cli.checks import existing, problems_of
 from vlmchat.cli.options import declare, examples, read_settings, take
 from vlmchat.cli.output import Talk, size_text, write_line
 from vlmchat.engine.machine import ask_driver
@@ -44,7 +44,8 @@ def command(talk: Talk, /, **values: object) -> ExitCode:
         problems.append(f"{problem.message} {problem.hint}")
         outcome = problem.exit_code
     _section("versions", _versions())
-    _section("machine", _machine())
+    gpus = ask_driver("name,memory.total,driver_version", _GPU_PATIENCE_S)
+    _section("machine", _machine(gpus))
     _section("places", _places())
     if settings is not None:
         _section("settings", _settings(settings))
@@ -53,6 +54,7 @@ def command(talk: Talk, /, **values: object) -> ExitCode:
         f"{name} is set but means nothing; settings are VLMCHAT_MODEL and so on." for name in unknown_variables()
     ]
     problems += catalog().problems
+    problems += problems_of(settings or Settings(), gpus)
     problems += [offer.how for offer in offers() if offer.spec.name == EMBEDDED and offer.how]
     _section("problems", (("", problem) for problem in problems or ["none found"]))
     return outcome
@@ -75,15 +77,14 @@ def _versions() -> Iterator[tuple[str, str]]:
             yield name, "not installed"
 
 
-def _machine() -> Iterator[tuple[str, str]]:
+def _machine(gpus: Sequence[str]) -> Iterator[tuple[str, str]]:
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     yield "cores", str(cores)
     if hasattr(os, "sysconf") and "SC_PHYS_PAGES" in os.sysconf_names:
         yield "memory", size_text(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
-    gpus = ask_driver("name,memory.total,driver_version", _GPU_PATIENCE_S)
     for gpu in gpus or ["none that nvidia-smi knows"]:
         yield "gpu", gpu
-    here = _existing(places().data)
+    here = existing(places().data)
     yield "free disk", f"{size_text(shutil.disk_usage(here).free)} at {here}"
 
 
@@ -109,9 +110,3 @@ def _chats(problems: list[str]) -> Iterator[tuple[str, str]]:
     health = check(here.chats, here.blobs)
     problems += health.problems
     yield "saved", f"{health.chats} chats, {health.turns} turns, {size_text(health.bytes)}"
-
-
-def _existing(path: Path) -> Path:
-    while not path.exists():
-        path = path.parent
-    return path
