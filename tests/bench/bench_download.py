@@ -109,8 +109,8 @@ def by_curl(links: list[str], size: int, streams: int, folder: Path) -> tuple[fl
     config = folder / "curl.config"
     config.write_text("\n".join(lines[:-1]), encoding="utf-8")
     start_s = time.perf_counter()
-    command = ["curl", "--no-progress-meter", "-Z", "--parallel-immediate", "--parallel-max", str(streams), "-K", config]
-    done = subprocess.Popen(command)
+    at_once = ["-Z", "--parallel-immediate", "--parallel-max", str(streams)]
+    done = subprocess.Popen(["curl", "--no-progress-meter", *at_once, "-K", str(config)])
     _, status, usage = os.wait4(done.pid, 0)
     seconds = time.perf_counter() - start_s
     done.returncode = os.waitstatus_to_exitcode(status)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.hub.loopback import Hubs
+from tests.hub.loopback import HubFile, Hubs
 
 
 @pytest.fixture
@@ -29,3 +29,11 @@ def hubs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hubs]:
         monkeypatch.setattr(_legacy_api, "REPO_TREE_PAGE_TIMEOUT_SECONDS", 1)
         monkeypatch.setattr(_legacy_api, "REPO_TREE_PAGE_RETRY_MAX_DELAY_SECONDS", 0)
         yield pair
+
+
+@pytest.fixture
+def files(hubs: Hubs) -> dict[str, HubFile]:
+    """The files of a model of three shards of 3 MiB, published on both hubs."""
+    from tests.hub.loopback.pulling import REPOSITORY, checkpoint
+
+    return hubs.publish(REPOSITORY, checkpoint())

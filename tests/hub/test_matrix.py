@@ -19,7 +19,6 @@ from tests.hub.loopback.pulling import (
     assert_cost,
     assert_nothing_corrupt,
     assert_whole,
-    checkpoint,
     pull,
 )
 from vlmchat.errors import AlteredDownload, DownloadError, HubUnreachable, VlmchatError
@@ -100,19 +99,10 @@ ROWS = [
 HUBS: list[HubName] = ["huggingface", "modelscope"]
 
 
-def of(hubs: Hubs, name: HubName) -> Hub:
-    return hubs.huggingface if name == "huggingface" else hubs.modelscope
-
-
-@pytest.fixture
-def files(hubs: Hubs) -> dict[str, HubFile]:
-    return hubs.publish("Own/Model-1B", checkpoint())
-
-
 @pytest.mark.parametrize("name", HUBS)
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: row.name)
 def test_a_fault_of_one_answer(hubs: Hubs, files: dict[str, HubFile], row: Row, name: HubName) -> None:
-    hub = of(hubs, name)
+    hub = hubs.named(name)
     hub.faults.add(row.stage, row.file, row.fault, row.times)
     pulled = pull(name)
     assert hub.faults.struck, "the fault never came"
@@ -152,7 +142,7 @@ def test_the_other_hub_takes_over_from_one_that_never_serves(
     if name == "modelscope":
         hubs.huggingface.faults.add("listing", "*", status(503))
     else:
-        of(hubs, name).faults.add(row.stage, row.file, row.fault, row.times)
+        hubs.named(name).faults.add(row.stage, row.file, row.fault, row.times)
     pulled = pull("auto")
     assert_whole(hubs, pulled, files)
     if name == "huggingface" and row.fault.kind != "extra":
@@ -171,7 +161,7 @@ def test_the_other_hub_takes_over_from_one_that_never_serves(
     ids=["20-range-ignored", "21-wrong-content-range", "21-content-range-that-lies", "24-416"],
 )
 def test_a_resume_that_is_answered_wrongly(hubs: Hubs, files: dict[str, HubFile], fault: Fault, name: HubName) -> None:
-    hub = of(hubs, name)
+    hub = hubs.named(name)
     hub.faults.add("content", SHARD, Fault("cut", after=2 * MIB), times=1)
     hub.faults.add("content", SHARD, fault, times=1)
     pulled = pull(name)
@@ -183,7 +173,7 @@ def test_a_resume_that_is_answered_wrongly(hubs: Hubs, files: dict[str, HubFile]
 @pytest.mark.parametrize("name", HUBS)
 def test_23_links_that_expire(hubs: Hubs, files: dict[str, HubFile], name: HubName) -> None:
     """Each link is good for one answer: a fresh one is asked for each attempt."""
-    hub = of(hubs, name)
+    hub = hubs.named(name)
     hub.link_uses = 1
     hub.faults.add("content", SHARD, Fault("cut", after=MIB))
     pulled = pull(name)
@@ -195,7 +185,7 @@ def test_23_links_that_expire(hubs: Hubs, files: dict[str, HubFile], name: HubNa
 def test_08_a_trickle_without_another_hub_is_told_and_lasts(
     hubs: Hubs, files: dict[str, HubFile], name: HubName
 ) -> None:
-    hub = of(hubs, name)
+    hub = hubs.named(name)
     hub.faults.add("content", SHARD, Fault("drip", at=3 * MIB - 60_000, rate=30_000), times=2)
     pulled = pull(name)
     assert_whole(hubs, pulled, files)

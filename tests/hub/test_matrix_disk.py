@@ -70,7 +70,7 @@ def test_39_too_small_a_disk_is_seen_before_the_first_byte(hubs: Hubs, disk: Pat
 def test_39_a_disk_that_runs_full_on_the_way(hubs: Hubs, disk: Path, name: HubName) -> None:
     files = hubs.publish(REPOSITORY, checkpoint())
     ballast = disk / "ballast"
-    (hubs.huggingface if name == "huggingface" else hubs.modelscope).rate = 6 * MIB
+    hubs.named(name).rate = 6 * MIB
 
     def fill(event: object) -> None:
         if isinstance(event, Progress) and event.done > 2 * MIB and not ballast.exists():

@@ -1,4 +1,4 @@
-"""Faults of a whole hub: listings, names, tokens, gates, a hub that is away, moves on, or differs from the other."""
+"""Faults of a whole hub: listings, names, tokens, gates, a hub that is away or differs from the other."""
 
 from __future__ import annotations
 
@@ -11,8 +11,7 @@ from threading import Event as CancelEvent
 
 import pytest
 
-from tests.hub.loopback import FOREVER, MIB, Fault, Hub, HubFile, Hubs, noise, sign_in_page, status
-from tests.hub.loopback.clients import huggingface_snapshot
+from tests.hub.loopback import FOREVER, MIB, Fault, HubFile, Hubs, noise, sign_in_page, status
 from tests.hub.loopback.pulling import (
     QUICK,
     REPOSITORY,
@@ -21,8 +20,6 @@ from tests.hub.loopback.pulling import (
     assert_cost,
     assert_nothing_corrupt,
     assert_whole,
-    checkpoint,
-    paused,
     pull,
     wanted,
 )
@@ -35,10 +32,9 @@ from vlmchat.errors import (
     NotInstalled,
     RepositoryMissing,
     TokenRefused,
-    VlmchatError,
 )
 from vlmchat.hub.download import download, make_plan
-from vlmchat.hub.events import Done, HubSwitched, Paused, Progress
+from vlmchat.hub.events import Done, HubSwitched, Progress
 from vlmchat.hub.local import look
 from vlmchat.hub.plan import Wanted
 from vlmchat.hub.source import HubName
@@ -46,15 +42,6 @@ from vlmchat.hub.source import HubName
 HUBS: list[HubName] = ["huggingface", "modelscope"]
 TOKENS = {"huggingface": "HF_TOKEN", "modelscope": "MODELSCOPE_API_TOKEN"}
 SECRET = "hf_aVerySecretToken0123456789"
-
-
-@pytest.fixture
-def files(hubs: Hubs) -> dict[str, HubFile]:
-    return hubs.publish(REPOSITORY, checkpoint())
-
-
-def of(hubs: Hubs, name: HubName) -> Hub:
-    return hubs.huggingface if name == "huggingface" else hubs.modelscope
 
 
 @contextmanager
@@ -105,7 +92,7 @@ def deaf(accepts: bool) -> Iterator[str]:
 def test_a_listing_that_fails_for_a_while(
     hubs: Hubs, files: dict[str, HubFile], name: HubName, fault: Fault, times: int
 ) -> None:
-    hub = of(hubs, name)
+    hub = hubs.named(name)
     hub.faults.add("listing", "*", fault, times)
     pulled = pull(name)
     assert hub.faults.struck
@@ -119,7 +106,7 @@ def test_a_listing_that_fails_for_a_while(
     ids=["500", "drop", "25-silence", "cut-json", "sign-in-page", "404", "loop"],
 )
 def test_a_listing_that_fails_for_ever(hubs: Hubs, files: dict[str, HubFile], name: HubName, fault: Fault) -> None:
-    of(hubs, name).faults.add("listing", "*", fault)
+    hubs.named(name).faults.add("listing", "*", fault)
     error = pull(name).error
     assert isinstance(error, DownloadError | ModelError), repr(error)
     assert not hubs.bytes
@@ -142,7 +129,7 @@ def test_the_other_hub_is_asked_when_the_first_lists_nothing(
 @pytest.mark.parametrize("name", HUBS)
 def test_a_listing_without_sha256(hubs: Hubs, files: dict[str, HubFile], name: HubName) -> None:
     """A file of which no hash is known may be refused, but nothing wrong may be let in."""
-    hub = of(hubs, name)
+    hub = hubs.named(name)
     hub.repositories[REPOSITORY].hashes = False
     hub.faults.add("content", SHARD, Fault("flip", at=MIB), times=1)
     pulled = pull(name)
@@ -155,7 +142,7 @@ def test_a_listing_without_sha256(hubs: Hubs, files: dict[str, HubFile], name: H
     "said", [{"sha256": "0" * 64}, {"size": 3 * MIB + 999}, {"size": 3 * MIB - 999}], ids=["hash", "longer", "shorter"]
 )
 def test_a_listing_that_lies(hubs: Hubs, files: dict[str, HubFile], name: HubName, said: dict[str, object]) -> None:
-    of(hubs, name).repositories[REPOSITORY].lie(SHARD, **said)
+    hubs.named(name).repositories[REPOSITORY].lie(SHARD, **said)
     pulled = pull(name)
     assert isinstance(pulled.error, AlteredDownload | DownloadError), pulled
     assert_nothing_corrupt(files)
@@ -181,7 +168,7 @@ def test_29_missing_everywhere(hubs: Hubs) -> None:
 def test_30_a_gated_repository(
     hubs: Hubs, files: dict[str, HubFile], name: HubName, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    hub = of(hubs, name)
+    hub = hubs.named(name)
     hub.users = {SECRET: "reader", "hf_other": "other"}
     hub.publish(REPOSITORY, files, gated=True, readers=frozenset({"reader"}))
     assert isinstance(pull(name).error, GatedModel), "no token"
@@ -208,7 +195,7 @@ def test_30_a_gated_repository_whose_twin_is_open(hubs: Hubs, files: dict[str, H
 def test_30_a_private_repository(
     hubs: Hubs, files: dict[str, HubFile], name: HubName, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    hub = of(hubs, name)
+    hub = hubs.named(name)
     hub.users = {SECRET: "reader"}
     hub.publish(REPOSITORY, files, private=True, readers=frozenset({"reader"}))
     assert isinstance(pull(name).error, RepositoryMissing | GatedModel | TokenRefused)
@@ -227,7 +214,7 @@ def test_31_a_token_goes_to_its_own_hub_alone(
 ) -> None:
     """Not to a CDN, not to the other hub that takes over, not on disk, not into a log or an event."""
     caplog.set_level("DEBUG")
-    hub, other = of(hubs, name), of(hubs, "modelscope" if name == "huggingface" else "huggingface")
+    hub, other = hubs.named(name), hubs.named("modelscope" if name == "huggingface" else "huggingface")
     hub.users = {SECRET: "reader"}
     monkeypatch.setenv(TOKENS[name], SECRET)
     hub.faults.add("content", SHARD, Fault("cut", after=MIB), times=1)
@@ -345,184 +332,3 @@ def test_a_repository_on_one_hub_only(hubs: Hubs, files: dict[str, HubFile]) -> 
     assert not hubs.huggingface.record.exchanges
     last = list(download(plan, limits=QUICK))[-1]
     assert isinstance(last, Done)
-
-
-# What changes meanwhile
-
-
-@pytest.mark.parametrize("name", HUBS)
-@pytest.mark.parametrize("harm", ["altered", "truncated"])
-def test_16_a_cached_shard_that_was_harmed(hubs: Hubs, files: dict[str, HubFile], name: HubName, harm: str) -> None:
-    shard = pull(name).done.folder / SHARD
-    if harm == "truncated":
-        os.truncate(shard, MIB)
-    else:
-        data = bytearray(shard.read_bytes())
-        data[MIB] ^= 1
-        shard.resolve().write_bytes(data)
-    before = hubs.bytes
-    assert_whole(hubs, pull(name), files)
-    assert hubs.bytes - before <= files[SHARD].size
-
-
-@pytest.mark.parametrize("name", HUBS)
-def test_41_a_repository_that_moved_on(hubs: Hubs, files: dict[str, HubFile], name: HubName) -> None:
-    old = pull(name).done
-    fresh = {**files, SHARD: hubs.store(SHARD, noise("newer", 3 * MIB))}
-    of(hubs, name).repositories[REPOSITORY].commit(fresh)
-    before = hubs.bytes
-    pulled = pull(name)
-    done = pulled.done
-    assert (done.folder / SHARD).read_bytes() == fresh[SHARD].location.read_bytes()
-    assert hubs.bytes - before == fresh[SHARD].size, "only what changed"
-    assert_nothing_corrupt(files, fresh)
-    if name == "huggingface":
-        assert old.folder != done.folder
-        assert (old.folder / SHARD).read_bytes() == files[SHARD].location.read_bytes(), "the old snapshot is kept"
-
-
-@pytest.mark.parametrize("name", HUBS)
-def test_a_new_commit_between_plan_and_download(hubs: Hubs, files: dict[str, HubFile], name: HubName) -> None:
-    """Either the planned commit comes, or an error; a mixture never does."""
-    hub = of(hubs, name)
-    plan = make_plan(wanted(), name, limits=QUICK)
-    fresh = {**files, SHARD: hubs.store(SHARD, noise("newer", 3 * MIB + 5))}
-    hub.repositories[REPOSITORY].commit(fresh)
-    try:
-        last = list(download(plan, limits=QUICK))[-1]
-    except VlmchatError as error:
-        assert error.hint
-        assert_nothing_corrupt(files)
-    else:
-        assert isinstance(last, Done)
-        assert (last.folder / SHARD).read_bytes() == files[SHARD].location.read_bytes()
-    assert pull(name).done
-
-
-@pytest.mark.parametrize("name", HUBS)
-def test_a_new_commit_while_paused_keeps_what_is_the_same(hubs: Hubs, files: dict[str, HubFile], name: HubName) -> None:
-    hub = of(hubs, name)
-    hub.rate = 4 * MIB
-    stopped = paused(5 * MIB, hubs, name)
-    last = stopped.events[-1]
-    assert isinstance(last, Paused)
-    kept, sent = last.done, hubs.bytes
-    fresh = {**files, "config.json": hubs.store("config.json", b'{"architectures": ["Other"]}')}
-    hub.repositories[REPOSITORY].commit(fresh)
-    hub.rate = 0
-    done = pull(name).done
-    assert (done.folder / "config.json").read_bytes() == fresh["config.json"].location.read_bytes()
-    assert_nothing_corrupt(files, fresh)
-    total = done.bytes
-    assert hubs.bytes - sent <= total - kept + files["config.json"].size + hub.record.most_open * MIB
-
-
-@pytest.mark.parametrize("name", HUBS)
-def test_a_file_that_vanishes_on_the_way(hubs: Hubs, files: dict[str, HubFile], name: HubName) -> None:
-    hub = of(hubs, name)
-    hub.faults.add("content", SHARD, Fault("cut", after=MIB), times=1)
-    hub.faults.add("content", SHARD, status(404))
-    hub.faults.add("resolve", SHARD, Fault("none"), times=1)
-    hub.faults.add("resolve", SHARD, Fault("none"), times=1)
-    pulled = pull(name)
-    assert isinstance(pulled.error, DownloadError | ModelError), pulled
-    assert_nothing_corrupt(files)
-    before = hubs.bytes
-    assert_whole(hubs, pull("auto"), files)
-    total = sum(file.size for file in files.values())
-    assert hubs.bytes - before <= total - MIB, "what came is kept"
-
-
-@pytest.mark.parametrize("name", HUBS)
-def test_36_one_shard_is_missing_at_once(hubs: Hubs, files: dict[str, HubFile], name: HubName) -> None:
-    """The error does not wait for the other shards to come to their end, minutes later."""
-    hub = of(hubs, name)
-    hub.rate = 100_000
-    hub.faults.add("resolve", SHARD, status(404))
-    pulled = pull(name)
-    assert isinstance(pulled.error, DownloadError | ModelError), pulled
-    assert hubs.bytes < sum(file.size for file in files.values()) // 2
-
-
-# Cancel
-
-
-@pytest.mark.parametrize("name", HUBS)
-def test_42_cancel_while_moving_costs_less_than_1_mib_a_stream(hubs: Hubs, name: HubName) -> None:
-    files = hubs.publish(REPOSITORY, checkpoint(24 * MIB))
-    paused(20 * MIB, hubs, name)
-    assert_nothing_corrupt(files)
-    hub = of(hubs, name)
-    streams = hub.record.most_open
-    assert_whole(hubs, pull(name), files)
-    assert_cost(hubs, files, streams)
-
-
-@pytest.mark.parametrize("name", HUBS)
-def test_42_pause_and_resume_many_times(hubs: Hubs, files: dict[str, HubFile], name: HubName) -> None:
-    hub = of(hubs, name)
-    hub.rate = 8 * MIB
-    total = sum(file.size for file in files.values())
-    for tenth in range(1, 8):
-        paused(tenth * total // 10, hubs, name)
-    assert_whole(hubs, pull(name), files)
-    assert_cost(hubs, files, 7 * hub.record.most_open)
-
-
-def test_a_download_that_is_closed_early_is_a_pause(hubs: Hubs, files: dict[str, HubFile]) -> None:
-    hubs.huggingface.rate = 4 * MIB
-    stream = download(make_plan(wanted(), "huggingface", limits=QUICK), limits=QUICK)
-    for event in stream:
-        if isinstance(event, Progress) and event.fetched > MIB:
-            stream.close()  # type: ignore[attr-defined]
-            break
-    hubs.huggingface.rate = 0
-    assert_whole(hubs, pull("huggingface"), files)
-    assert_cost(hubs, files, hubs.huggingface.record.most_open)
-
-
-# Xet, licence, what is taken
-
-
-def test_43_xet_is_left_alone(hubs: Hubs, files: dict[str, HubFile], monkeypatch: pytest.MonkeyPatch) -> None:
-    """A repository in Xet comes over plain HTTP: the link is in the same answer."""
-    from huggingface_hub import constants
-
-    monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", False)
-    hubs.huggingface.repositories[REPOSITORY].xet = True
-    pulled = pull("huggingface")
-    assert_whole(hubs, pulled, files)
-    assert not [e for e in hubs.huggingface.record.exchanges if "xet" in e.target]
-
-
-def test_only_what_a_model_needs_is_fetched(hubs: Hubs) -> None:
-    data = checkpoint(MIB)
-    extra = {
-        "README.md": b"# Read me",
-        "modeling_own.py": b"import os",
-        "pytorch_model-00001-of-00001.bin": noise("twice", MIB),
-        "examples/image.jpg": noise("picture", 10_000),
-    }
-    files = hubs.publish(REPOSITORY, data | extra)
-    done = pull("huggingface").done
-    assert {path.name for path in done.folder.iterdir()} == set(data)
-    before = hubs.bytes
-    huggingface_snapshot(hubs.huggingface, REPOSITORY)
-    assert hubs.bytes - before == sum(files[path].size for path in extra)
-
-
-def test_files_of_the_official_client_are_used_after_verification(hubs: Hubs, files: dict[str, HubFile]) -> None:
-    huggingface_snapshot(hubs.huggingface, REPOSITORY)
-    before = hubs.bytes
-    assert_whole(hubs, pull("huggingface"), files)
-    assert hubs.bytes == before
-
-
-@pytest.mark.parametrize("skew", [-86_400 * 400, 86_400 * 400], ids=["behind", "ahead"])
-@pytest.mark.parametrize("name", HUBS)
-def test_a_hub_whose_clock_is_wrong(hubs: Hubs, files: dict[str, HubFile], name: HubName, skew: float) -> None:
-    hub = of(hubs, name)
-    hub.clock_skew = skew
-    hub.faults.add("content", SHARD, status(429, "1"), times=1)
-    hub.faults.add("content", SHARDS[0], status(503, "Fri, 31 Dec 1999 23:59:59 GMT"), times=1)
-    assert_whole(hubs, pull(name), files)

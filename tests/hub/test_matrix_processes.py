@@ -15,17 +15,12 @@ from tests.hub.loopback import MIB, Fault, HubFile, Hubs, status
 from tests.hub.loopback.clients import huggingface_snapshot
 from tests.hub.loopback.command import Ended, ended, pulling, run, words
 from tests.hub.loopback.proxy import Proxy
-from tests.hub.loopback.pulling import REPOSITORY, SHARD, assert_cost, assert_nothing_corrupt, checkpoint
+from tests.hub.loopback.pulling import REPOSITORY, SHARD, assert_cost, assert_nothing_corrupt
 from vlmchat.errors import ExitCode
 from vlmchat.hub.local import huggingface_cache, look
 
 HANG_S = 5.0
 """A guard against waiting for a server, not a claim about speed."""
-
-
-@pytest.fixture
-def files(hubs: Hubs) -> dict[str, HubFile]:
-    return hubs.publish(REPOSITORY, checkpoint())
 
 
 def total(files: dict[str, HubFile]) -> int:

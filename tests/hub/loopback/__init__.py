@@ -18,6 +18,7 @@ from tests.hub.loopback.hub import Hub
 from tests.hub.loopback.huggingface import huggingface
 from tests.hub.loopback.modelscope import modelscope
 from tests.hub.loopback.record import Exchange, Record
+from vlmchat.hub.source import HubName
 
 __all__ = [
     "FOREVER",
@@ -62,6 +63,10 @@ class Hubs:
     @property
     def both(self) -> tuple[Hub, Hub]:
         return self.huggingface, self.modelscope
+
+    def named(self, name: HubName) -> Hub:
+        """Return one of them by the name vlmchat knows it by."""
+        return self.huggingface if name == "huggingface" else self.modelscope
 
     def store(self, path: str, data: bytes, lfs: bool | None = None) -> HubFile:
         """Put one file where both hubs can send it from."""
