@@ -8,12 +8,15 @@ engine's own stream (what ``ask`` prints) for the rate. Run it alone on the mach
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import statistics
 import sys
 import tempfile
 import time
 from collections.abc import Callable
+from contextlib import closing
+from functools import partial
 from pathlib import Path
 
 from textual.events import Key
@@ -23,11 +26,12 @@ from tests.tui.helpers import Driven, build, driven
 from tests.tui.test_first_frame import first_frame
 from vlmchat.chat.opening import create_engine, find, open_model
 from vlmchat.chat.session import Session
-from vlmchat.conversation import assistant, user
+from vlmchat.conversation import user
 from vlmchat.engine.events import Finished
 from vlmchat.options import LoadOptions, Sampling
 from vlmchat.settings import Settings
 from vlmchat.store.chats import ChatStore
+from vlmchat.store.schema import connect, transaction
 
 RUNS = 5
 CHATS = 10_000
@@ -55,17 +59,30 @@ def chats() -> None:
         print(f"first frame, {CHATS:,} chats: {min(found[full]):.2f}; none: {min(found[empty]):.2f}; ratio {ratio:.2f}")
         store = ChatStore()
         for words in ("", "question 4242", "colour"):
-            print(f"list for {words!r}: {1000 * timed(lambda words=words: store.chats(words)):.0f} ms")
+            print(f"list for {words!r}: {1000 * timed(partial(store.chats, words)):.0f} ms")
         store.close()
 
 
 def fill(store: ChatStore) -> None:
-    """Write ten thousand chats of one question and one answer, in one transaction each."""
-    for number in range(CHATS):
-        chat = store.create_chat("demo", f"Question {number}")
-        asked = store.add_turn(chat.id, None, user(f"This is question {number} about a colour?"))
-        store.add_turn(chat.id, asked.id, assistant(f"The answer to it is {number}."))
+    """Write ten thousand chats of one question with a picture's name and one answer, all at once."""
+    store.create_chat("demo", "The first")
     store.close()
+    now = time.time()
+    with closing(connect(store.database)) as connection, transaction(connection):
+        for number in range(CHATS):
+            title, chat = f"Question {number}", f"{number:016x}"
+            connection.execute(
+                "INSERT INTO chats (id, title, model, created, updated, head) VALUES (?, ?, 'demo', ?, ?, ?)",
+                (chat, title, now, now - number, f"a{chat}"),
+            )
+            texts = (f"This is question {number} about a colour?", f"The answer to it is {number}.")
+            for role, turn, parent, text in (("user", "q", None, texts[0]), ("assistant", "a", "q", texts[1])):
+                parts = json.dumps([{"type": "text", "text": text}])
+                connection.execute(
+                    "INSERT INTO turns (id, chat_id, parent, role, parts, text, status, created) "
+                    "VALUES (?, ?, ?, ?, ?, ?, 'complete', ?)",
+                    (turn + chat, chat, parent and parent + chat, role, parts, text, now),
+                )
 
 
 def timed(call: Callable[[], object]) -> float:
@@ -88,12 +105,12 @@ def keys() -> None:
 
 
 async def press_while_streaming() -> list[float]:
-    """Type while an answer comes; returns seconds from each key to the paint that shows it."""
-    history = "The **picture** shows a red circle, a `blue` square and a star. " * 12
-    engine = ScriptedEngine(answers=[(history,)] * 60 + [["word "] * 2000], delay=0.01, context_tokens=100_000)
+    """Type while an answer comes after 14 of 720 words each; returns seconds from each key to the paint that shows it."""
+    history = "The **picture** shows a red circle, a `blue` square and a star.\n\n" * 60
+    engine = ScriptedEngine(answers=[(history,)] * 14 + [["word "] * 2000], delay=0.01, context_tokens=100_000)
     async with driven(build(engine), (120, 40)) as run:
         await run.ready()
-        for number in range(60):
+        for number in range(14):
             await run.asked(f"Question {number}?")
         painted: list[float] = []
         paint = run.app._display

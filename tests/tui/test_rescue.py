@@ -54,6 +54,20 @@ async def test_an_overflow_is_a_choice_with_numbers_before_anything_is_lost(tmp_
     assert len(store.chat(store.chats()[0].id).turns) == 6
 
 
+async def test_a_new_chat_takes_the_question_along() -> None:
+    engine = ScriptedEngine(context_tokens=120)
+    async with driven(build(engine), (100, 30)) as run:
+        await run.ready()
+        await run.asked("first " * 40)
+        await run.ask("second " * 20)
+        page = await offered(run)
+        assert "1 A new chat with this question alone: 20 of 120 tokens" in page
+        await run.pilot.press("1")
+        await run.until(partial(answered, run, 1))
+        assert run.questions == ["second " * 20]
+    assert [message.text.split()[0] for message in engine.requests[-1].messages] == ["second"]
+
+
 async def test_out_of_memory_offers_smaller_settings_and_the_chat_survives() -> None:
     engine = ScriptedEngine(answers=(OutOfMemory("The device is full.", "Use less."), ("fine",)))
     async with driven(build(engine), (100, 30)) as run:

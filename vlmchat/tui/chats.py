@@ -28,8 +28,7 @@ class ChatDeeds:
     async def enter(self, chat: OpenChat | None = None, title: str = "") -> None:
         """Put ``chat``, or a new one, on the desk and draw it; the one before stays among the saved ones."""
         flow = self._flow
-        await flow.take_back()
-        flow.leave()
+        await flow.leave()
         flow.desk.leave_chat(chat)
         await flow.transcript.clear()
         flow.prompt.remember([])

@@ -213,12 +213,13 @@ class Flow:
             complain(self.screen, error)
             return None
 
-    def leave(self) -> None:
-        """Let go of the chat on the screen: another one comes."""
+    async def leave(self) -> None:
+        """Let go of the chat on the screen, another one comes; what is in the box or was put aside stays."""
+        await self.take_back()
         self.exchange.forget()
         self._waiting, self.again = None, None
         if self.editing is not None:
-            self._end_edit()
+            await self.prompt.put(self.prompt.draft.before(self._end_edit()))
 
     async def _begin(self, draft: Draft) -> None:
         """Draw an accepted question and ask it, now or when nothing is in its way any more."""

@@ -80,11 +80,13 @@ class Rescue:
         words = say(f"rescue.{remedy.kind}", amount=remedy.amount, pictures=remedy.pictures)
 
         async def take() -> None:
+            again = self._flow.again
             if remedy.kind == "fresh":
                 await self._leave_chat(OpenChat(choices=remedy.choices))
             else:
                 self._flow.desk.choose(remedy.choices)
-            await self._again()
+            if again is not None:
+                await again()
 
         return Way(f"{words}: {taken}", take)
 
@@ -114,16 +116,13 @@ class Rescue:
             words = say("rescue.memory.quantization", name=it.load.quantization if it.load else "") + saved
 
         async def take() -> None:
+            again = self._flow.again
             if it.load is None:
                 desk.choose(replace(desk.choices, max_tiles=it.max_tiles))
             else:
                 desk.settings = replace(desk.settings, load=it.load)
                 self._reload()
-            await self._again()
+            if again is not None:
+                await again()
 
         return Way(words, take)
-
-    async def _again(self) -> None:
-        """Do once more what did not fit."""
-        if self._flow.again is not None:
-            await self._flow.again()

@@ -29,8 +29,8 @@ from vlmchat.tui.rescue import Rescue
 from vlmchat.tui.screens.panel import LinkPanel
 from vlmchat.tui.screens.picturing import Picturing
 from vlmchat.tui.screens.reporting import Reporting
-from vlmchat.tui.slash import completions, read_command
 from vlmchat.tui.single import Single
+from vlmchat.tui.slash import completions, read_command
 from vlmchat.tui.telling import tell
 from vlmchat.tui.turns import TurnDeeds
 from vlmchat.tui.widgets.hints import KeyHints
