@@ -105,7 +105,7 @@ def keys() -> None:
 
 
 async def press_while_streaming() -> list[float]:
-    """Type while an answer comes after 14 of 720 words each; returns seconds from each key to the paint that shows it."""
+    """Type while an answer comes after 14 of 720 words each; returns seconds from each key to its paint."""
     history = "The **picture** shows a red circle, a `blue` square and a star.\n\n" * 60
     engine = ScriptedEngine(answers=[(history,)] * 14 + [["word "] * 2000], delay=0.01, context_tokens=100_000)
     async with driven(build(engine), (120, 40)) as run:
