@@ -172,8 +172,7 @@ class Session:
         other.vision, other.choices = self.vision, replace(self.choices, since=None)
         tree, parent = other._tree, None
         for turn in self._tree.branch(self._tree.turn(turn_id).id):
-            words = tuple(part for part in turn.message.parts if isinstance(part, Text))
-            message = turn.message if with_media else replace(turn.message, parts=words)
+            message = turn.message if with_media else _words_of(turn.message)
             tree.begin(self.model, title_of(message))
             parent = tree.add(parent, message, turn.status, turn.provenance).id
         return other
@@ -299,3 +298,8 @@ def _shown(turns: Sequence[Turn], since: str | None) -> tuple[Message, ...]:
     """Return what the model is shown of ``turns``: all of them, or those from ``since`` on."""
     at = next((number for number, turn in enumerate(turns) if turn.id == since), 0)
     return prompt_messages(turns[at:])
+
+
+def _words_of(message: Message) -> Message:
+    """Return ``message`` without its pictures and videos."""
+    return replace(message, parts=tuple(part for part in message.parts if isinstance(part, Text)))
