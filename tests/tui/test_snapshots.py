@@ -1,4 +1,4 @@
-"""How every screen looks, in a small and in a large terminal.
+"""How every screen looks, in a small and in a large terminal, in English and in Chinese.
 
 The pictures hold for the Textual they were made with: another release draws a border or a blank
 differently, which is no fault of the app. ``pytest tests/tui/test_snapshots.py --snapshot-update``
@@ -7,7 +7,7 @@ makes them anew; look at the difference before it is committed.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Protocol
@@ -26,14 +26,17 @@ from vlmchat.errors import CheckpointError
 from vlmchat.media.image import read_picture
 from vlmchat.paths import places
 from vlmchat.store.chats import ChatStore
-from vlmchat.tui import bridge
+from vlmchat.tui import bridge, text
 from vlmchat.tui.app import VlmchatApp
 from vlmchat.tui.memory import Draft
+from vlmchat.tui.meter import Meter
 from vlmchat.tui.screens import chats as chats_screen
 from vlmchat.tui.screens import models as models_screen
 from vlmchat.tui.screens.chats import ChatsScreen
 from vlmchat.tui.screens.models import ModelRow, ModelsScreen
 from vlmchat.tui.screens.panel import ChoicePanel, LinkPanel
+from vlmchat.tui.screens.settings import SettingsScreen
+from vlmchat.tui.text import say
 
 MADE_WITH = "8.2.8"
 pytestmark = [
@@ -66,6 +69,16 @@ class Look(Protocol):
         """Run ``steps`` in ``app`` and compare."""
 
 
+@pytest.fixture(params=["en", "zh"], autouse=True)
+def language(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Let the locale choose the language, as on a user's machine."""
+    monkeypatch.setenv("LC_ALL", {"en": "C.UTF-8", "zh": "zh_CN.UTF-8"}[request.param])
+    # What the meter would measure a moment later, at once, so that no picture is taken in between.
+    monkeypatch.setattr(Meter, "look", lambda meter: setattr(meter._flow.status, "meter", (96, 1000)))
+    yield
+    text.use("en")
+
+
 @pytest.fixture
 def look(snap_compare: Callable[..., bool]) -> Look:
     """Return the comparison, with the app taken down as ``run`` does."""
@@ -89,7 +102,7 @@ def look(snap_compare: Callable[..., bool]) -> Look:
 async def ready(run: Driven) -> None:
     """Wait for the model and for what it changes on the screen."""
     await run.ready()
-    await run.until(lambda: run.chat.status.activity == "ready")
+    await run.until(lambda: run.chat.status.activity == say("status.ready"))
 
 
 def test_loading(look: Look, size: Size) -> None:
@@ -138,9 +151,9 @@ def test_reading_a_picture(look: Look, size: Size) -> None:
         await run.until(lambda: run.desk.answering)
         work = run.desk.answering
         assert work is not None
-        await run.until(lambda: "prefill" in run.chat.status.activity)
+        await run.until(lambda: run.chat.status.part is not None)
         run.chat.post_message(bridge.AnswerProgress(work.id, Encoding(1, 1, 3, 13)))
-        await run.until(lambda: run.chat.status.part)
+        await run.until(lambda: run.chat.status.part == 3 / 13)
 
     look(build(engine), size, steps)
 
@@ -223,7 +236,7 @@ def test_no_chats(look: Look, size: Size) -> None:
     async def steps(run: Driven) -> None:
         await ready(run)
         await run.pilot.press("ctrl+o")
-        await run.until(lambda: "No chats yet" in plain(run.app.screen))
+        await run.until(lambda: say("chats.none") in plain(run.app.screen))
 
     look(build(), size, steps)
 
@@ -240,7 +253,7 @@ def test_palette(look: Look, size: Size) -> None:
     async def steps(run: Driven) -> None:
         await ready(run)
         await run.pilot.press("ctrl+p")
-        await run.until(lambda: "Begin a new chat" in plain(run.app.screen))
+        await run.until(lambda: say("action.new_chat") in plain(run.app.screen))
         await run.until(lambda: not run.app.screen.query("LoadingIndicator.--visible"))
 
     look(build(), size, steps)
@@ -268,7 +281,57 @@ def test_link(look: Look, size: Size) -> None:
     look(build(), size, steps)
 
 
-@pytest.mark.parametrize("theme", ["fjord", "paper", "porcelain", "beacon"])
+def test_marked_turn(look: Look, size: Size) -> None:
+    async def steps(run: Driven) -> None:
+        await ready(run)
+        await run.asked("What do you see?")
+        await run.pilot.press("f5")
+        await run.until(lambda: len(run.desk.session().versions(run.desk.session().turns[-1].id)) == 2)
+        await run.idle()
+        await run.pilot.press("f7")
+
+    look(build(ScriptedEngine(answers=(("A circle.",), ("A red circle.",)))), size, steps)
+
+
+def test_settings(look: Look, size: Size) -> None:
+    async def steps(run: Driven) -> None:
+        await ready(run)
+        await run.pilot.press("f9")
+        await run.until(lambda: isinstance(run.app.screen, SettingsScreen))
+
+    look(build(), size, steps)
+
+
+def test_overflow(look: Look, size: Size) -> None:
+    async def steps(run: Driven) -> None:
+        await ready(run)
+        await run.asked("word " * 40)
+        await run.ask("word " * 20)
+        await run.until(lambda: isinstance(run.app.screen, ChoicePanel))
+
+    look(build(ScriptedEngine(context_tokens=120)), size, steps)
+
+
+def test_jump(look: Look, size: Size) -> None:
+    async def steps(run: Driven) -> None:
+        await ready(run)
+        await run.asked("What do you see?")
+        await run.pilot.press("f12")
+
+    look(build(), size, steps)
+
+
+def test_typed_command(look: Look, size: Size) -> None:
+    async def steps(run: Driven) -> None:
+        await ready(run)
+        await run.pilot.press(*"/te")
+        await run.until(lambda: run.chat.status.commands)
+
+    look(build(), size, steps)
+
+
+@pytest.mark.parametrize("language", ["en"], indirect=True)
+@pytest.mark.parametrize("theme", ["fjord", "paper", "porcelain", "beacon", "terminal"])
 def test_themes(look: Look, size: Size, theme: str, tmp_path: Path) -> None:
     picture = read_picture(draw_picture(tmp_path / "disc.png", (640, 480)))
     places().state.mkdir(parents=True)
