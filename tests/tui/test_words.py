@@ -10,9 +10,13 @@ import pytest
 from tests.tui.helpers import build, driven, plain
 from vlmchat.settings import Settings
 from vlmchat.tui import text
-from vlmchat.tui.words import chinese, chinese_pictures, english, english_pictures
+from vlmchat.tui.words import chinese, chinese_models, chinese_pictures, english, english_models, english_pictures
 
-PAIRS = ((english.TABLE, chinese.TABLE), (english_pictures.TABLE, chinese_pictures.TABLE))
+PAIRS = (
+    (english.TABLE, chinese.TABLE),
+    (english_pictures.TABLE, chinese_pictures.TABLE),
+    (english_models.TABLE, chinese_models.TABLE),
+)
 LANGUAGE = re.compile(r"[\u2e80-\u9fff\uff00-\uffef\u3000-\u303f]")
 """Letters and marks of Chinese, two cells each by nature."""
 
@@ -27,7 +31,7 @@ def placeholders(words: str) -> list[str]:
     return sorted(re.findall(r"{(\w+)", words))
 
 
-@pytest.mark.parametrize("pair", PAIRS, ids=["app", "pictures"])
+@pytest.mark.parametrize("pair", PAIRS, ids=["app", "pictures", "models"])
 def test_both_tables_have_the_same_keys_and_placeholders(pair: tuple[dict[str, str], dict[str, str]]) -> None:
     ours, theirs = pair
     assert ours.keys() == theirs.keys()

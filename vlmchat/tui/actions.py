@@ -145,6 +145,8 @@ ACTIONS: tuple[Action, ...] = (
     Action("crop_fine", "f", "fine", "crop", show=True),
     Action("close", "escape,f4", "close", "crop", show=True, palette=False),
     Action("use_model", "enter", "choose", "models", show=True, palette=False),
+    Action("sort_models", "f5", "sort", "models", show=True),
+    Action("explain_model", "f3", "explain", "models", show=True),
     Action("close", "escape", "close", "models", show=True, palette=False),
     Action("open_chat", "enter", "choose", "chats", show=True, palette=False),
     Action("rename_chat", "ctrl+r", "rename", "chats", show=True, priority=True),

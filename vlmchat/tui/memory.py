@@ -15,6 +15,8 @@ from vlmchat.conversation import Part, Picture, Text, Video
 
 _FILE = "app.json"
 _PICTURES = "draft"
+_RECENT = 5
+"""Models that are remembered."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +62,8 @@ class Memory:
     model: str | None = None
     theme: str | None = None
     draft: Draft = field(default_factory=Draft)
+    recent: tuple[str, ...] = ()
+    """The models used last, the newest first."""
 
     @classmethod
     def read(cls, folder: Path) -> Memory:
@@ -72,11 +76,18 @@ class Memory:
             return cls(folder)
         pictures = tuple(_picture(entry, folder / _PICTURES) for entry in _dicts(data.get("pictures")))
         videos = tuple(_video(entry) for entry in _dicts(data.get("videos")))
-        text = data.get("text")
+        text, recent = data.get("text"), data.get("recent")
         return cls(
             folder, _word(data.get("model")), _word(data.get("theme")),
             Draft(text if isinstance(text, str) else "", tuple(filter(None, pictures)), tuple(filter(None, videos))),
+            tuple(filter(None, map(_word, recent)))[:_RECENT] if isinstance(recent, list) else (),
         )  # fmt: skip
+
+    def use_model(self, name: str) -> None:
+        """Remember ``name`` as the model used last, and write it."""
+        self.model = name
+        self.recent = tuple(dict.fromkeys((name, *self.recent)))[:_RECENT]
+        self.write()
 
     def keep(self, draft: Draft) -> None:
         """Make ``draft`` the one that comes back, and write it when it is another one."""
@@ -93,7 +104,7 @@ class Memory:
         videos = [{"digest": it.digest, "name": it.name, "path": str(it.path)} for it in self.draft.videos if it.path]
         data = {
             "model": self.model, "theme": self.theme,
-            "text": self.draft.text, "pictures": entries, "videos": videos,
+            "recent": self.recent, "text": self.draft.text, "pictures": entries, "videos": videos,
         }  # fmt: skip
         with suppress(OSError):
             self.folder.mkdir(parents=True, exist_ok=True)

@@ -137,7 +137,8 @@ class ChatScreen(Reporting, Picturing):
         if reference:
             self.switch_model(reference)
         else:
-            self.app.push_screen(ModelsScreen(self.desk.reference, self.desk.settings.hub), self._model_chosen)
+            picker = ModelsScreen(self.desk.reference, self.desk.settings.hub, self.memory.recent)
+            self.app.push_screen(picker, self._model_chosen)
 
     async def action_settings(self, system: str = "") -> None:
         """Change what the next answers are made with, or only the system prompt."""

@@ -82,7 +82,7 @@ class Listing(ModalScreen[str | None], Generic[Row]):
         options = self.query_one(OptionList)
         self.rows = rows
         options.clear_options()
-        options.add_options([Option(self.draw(row)) for row in rows])
+        options.add_options([Option(self.draw(row), disabled=self.is_heading(row)) for row in rows])
         options.display = bool(rows)
         note = self.query_one(".empty", Static)
         note.update(Content(empty))
@@ -95,6 +95,10 @@ class Listing(ModalScreen[str | None], Generic[Row]):
     def draw(self, row: Row) -> Content:
         """Return one row of the list as plain content."""
         raise NotImplementedError
+
+    def is_heading(self, row: Row) -> bool:
+        """Say whether ``row`` only stands above others and cannot be marked."""
+        return False
 
     def detail(self, row: Row) -> Content:
         """Return what is said about the marked row."""
@@ -109,9 +113,10 @@ class Listing(ModalScreen[str | None], Generic[Row]):
     def action_move(self, steps: int) -> None:
         """Move the bar."""
         options = self.query_one(OptionList)
-        if self.rows:
-            at = (options.highlighted or 0) + steps
-            options.highlighted = max(0, min(len(self.rows) - 1, at))
+        places = [at for at, row in enumerate(self.rows) if not self.is_heading(row)]
+        if places:
+            here = sum(at < (options.highlighted or 0) for at in places)
+            options.highlighted = places[max(0, min(len(places) - 1, here + steps))]
 
     def action_close(self) -> None:
         """Go back to the chat."""

@@ -44,8 +44,7 @@ class Reporting(Screen[None]):
     async def _model_ready(self, message: bridge.ModelReady) -> None:
         if self.desk.is_current(message):
             self.desk.accept_model(message)
-            self.memory.model = message.name
-            self.memory.write()
+            self.memory.use_model(message.name)
             self.settle()
             await self.flow.pump()
 

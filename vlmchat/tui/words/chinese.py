@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from vlmchat.tui.words import chinese_pictures
+from vlmchat.tui.words import chinese_models, chinese_pictures
 
 TABLE: dict[str, str] = {
+    **chinese_models.TABLE,
     **chinese_pictures.TABLE,
     # actions
     "action.quit": "退出",
@@ -95,8 +96,6 @@ TABLE: dict[str, str] = {
     "action.remove_chip.tip": "移除选中的图片。",
     "action.leave_chips": "回到问题",
     "action.leave_chips.tip": "回到输入。",
-    "action.use_model": "使用",
-    "action.use_model.tip": "与选中的模型对话，或查看获取方法。",
     "action.open_chat": "打开",
     "action.open_chat.tip": "继续选中的对话。",
     "action.rename_chat": "重命名",
@@ -118,7 +117,6 @@ TABLE: dict[str, str] = {
     "scope.prompt": "输入时",
     "scope.turn": "选中一轮时",
     "scope.chips": "选中图片时",
-    "scope.models": "模型列表中",
     "scope.chats": "对话列表中",
     "palette.search": "输入命令…",
     "palette.theme": "主题：{title}",
@@ -243,7 +241,6 @@ TABLE: dict[str, str] = {
     "keys.no_key": "{name}：{press} 不是按键。",
     "keys.letter": "{name}：{press} 是字母，在那里需要输入。",
     "keys.taken": "{name}：{press} 已用于 {other}。",
-    "panel.get": "{name} 不在本机",
     "panel.link": "此链接的去向",
     "panel.link.keys": "o 在浏览器中打开 · Enter 关闭",
     "panel.rename": "新标题",
@@ -254,18 +251,6 @@ TABLE: dict[str, str] = {
     "error.unforeseen.hint": "详情在 {log} 中；请报告。",
     "error.no_file": "{path} 不是普通文件。",
     "error.no_file.hint": "请指定一个图片文件。",
-    # models
-    "models.title": "模型",
-    "models.filter": "筛选，或输入检查点文件夹的路径",
-    "models.current": "使用中",
-    "models.installed": "已安装",
-    "models.missing": "不在本机",
-    "models.folder": "文件夹",
-    "models.none": "没有这个模型。以 /、./ 或 ~ 开头的路径会打开文件夹。",
-    "models.loading": "正在读取目录…",
-    "models.later": "此版本的 vlmchat 还不能运行 {name}。",
-    "models.detail.here": "Enter 与它对话。",
-    "models.detail.folder": "Enter 加载此文件夹中的检查点。",
     # chats
     "chats.title": "对话",
     "chats.archived": "已归档的对话",

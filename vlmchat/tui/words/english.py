@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from vlmchat.tui.words import english_pictures
+from vlmchat.tui.words import english_models, english_pictures
 
 TABLE: dict[str, str] = {
+    **english_models.TABLE,
     **english_pictures.TABLE,
     # actions: what the footer, the palette and the help say
     "action.quit": "Quit",
@@ -95,8 +96,6 @@ TABLE: dict[str, str] = {
     "action.remove_chip.tip": "Remove the picture that is marked.",
     "action.leave_chips": "Back to the question",
     "action.leave_chips.tip": "Go back to typing.",
-    "action.use_model": "Use",
-    "action.use_model.tip": "Talk to the marked model, or see how to get it.",
     "action.open_chat": "Open",
     "action.open_chat.tip": "Go on with the marked chat.",
     "action.rename_chat": "Rename",
@@ -118,7 +117,6 @@ TABLE: dict[str, str] = {
     "scope.prompt": "While you type",
     "scope.turn": "On a marked turn",
     "scope.chips": "On a picture",
-    "scope.models": "In the list of models",
     "scope.chats": "In the list of chats",
     "palette.search": "Type a command…",
     "palette.theme": "Theme: {title}",
@@ -243,7 +241,6 @@ TABLE: dict[str, str] = {
     "keys.no_key": "{name}: {press} is no key.",
     "keys.letter": "{name}: {press} is a letter, which has to be typed there.",
     "keys.taken": "{name}: {press} does {other} already.",
-    "panel.get": "{name} is not on this machine",
     "panel.link": "Where this link leads",
     "panel.link.keys": "o opens it in your browser · Enter closes",
     "panel.rename": "New title",
@@ -254,18 +251,6 @@ TABLE: dict[str, str] = {
     "error.unforeseen.hint": "The details are in {log}; please report them.",
     "error.no_file": "{path} is no ordinary file.",
     "error.no_file.hint": "Name a picture file.",
-    # models
-    "models.title": "Models",
-    "models.filter": "Filter, or type the path of a checkpoint folder",
-    "models.current": "in use",
-    "models.installed": "installed",
-    "models.missing": "not here",
-    "models.folder": "folder",
-    "models.none": "No model is called that. A path that begins with / or ./ or ~ opens a folder.",
-    "models.loading": "Reading the catalog…",
-    "models.later": "This version of vlmchat cannot run {name} yet.",
-    "models.detail.here": "Enter talks to it.",
-    "models.detail.folder": "Enter loads the checkpoint in this folder.",
     # chats
     "chats.title": "Chats",
     "chats.archived": "Archived chats",
