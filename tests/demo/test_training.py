@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import shutil
 from itertools import pairwise
 from pathlib import Path
@@ -13,12 +14,13 @@ from torch import Tensor
 
 from vlmchat.demo import CHECKPOINT
 from vlmchat.demo.export import config
+from vlmchat.demo.losses import gaze_loss
 from vlmchat.demo.network import Network, Sizes, normalise
 from vlmchat.demo.optim import orthogonal, parts_of
 from vlmchat.demo.schedule import COURSE, MICRO, Stage
 from vlmchat.demo.train import Run, prepare
 
-TINY = Sizes(width=32, inner=48, heads=2, vision_layers=1, text_layers=1, kv_heads=1)
+TINY = Sizes(width=32, inner=48, heads=4, vision_layers=1, text_layers=3, kv_heads=2)
 TOKENIZER_FILES = ("vocab.json", "merges.txt", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json")
 
 
@@ -73,6 +75,15 @@ def test_seeing_a_part_agrees_with_seeing_all_of_it() -> None:
     _, tokens = network.see(pixels)
     _, part = network.see_part(pixels, torch.arange(16).expand(2, -1))
     assert torch.allclose(tokens, part, atol=1e-5)
+
+
+def test_gaze_costs_what_is_not_looked_at() -> None:
+    """Two heads of one position: all of their attention on the thing is free, a tenth of it costs -log 0.1."""
+    attention = torch.full((1, 4, 6, 6), 0.1)
+    attention[0, :, 5, 2] = 1.0
+    gazing = (torch.tensor([0, 0]), torch.tensor([5, 4]))
+    costs = [float(gaze_loss(attention, gazing, torch.eye(6, dtype=torch.bool)[[at, at]])) for at in (2, 3)]
+    assert costs == pytest.approx([-math.log(0.1) / 2, -math.log(0.1)], abs=1e-3)
 
 
 def test_muon_directions_are_nearly_orthogonal() -> None:

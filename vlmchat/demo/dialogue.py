@@ -5,7 +5,8 @@ The questions themselves are in :mod:`vlmchat.demo.questions`, conversations in 
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 from vlmchat.demo.colours import COLOURS
@@ -31,7 +32,10 @@ UNSEEN: Final = Book(templates("unseen", "english"), templates("unseen", "chines
 
 @dataclass(frozen=True)
 class Turn:
-    """One question and its answer; ``subject`` is the thing that "it" means afterwards."""
+    """One question and its answer; ``subject`` is the thing that "it" means afterwards.
+
+    ``about`` cuts the answer into pieces, each with the things of the scene (their numbers) that it speaks of.
+    """
 
     kind: str
     question: str
@@ -39,6 +43,18 @@ class Turn:
     keys: tuple[str, ...]
     language: Language = "en"
     subject: Thing | None = None
+    about: tuple[tuple[str, tuple[int, ...]], ...] = ()
+
+
+def pieces(answer: str, parts: Sequence[tuple[str, Sequence[Thing]]]) -> list[tuple[str, Sequence[Thing]]]:
+    """Cut ``answer`` behind each of ``parts``, which it holds in this order; what is left speaks of nothing."""
+    found: list[tuple[str, Sequence[Thing]]] = []
+    start = 0
+    for text, things in parts:
+        stop = answer.lower().index(text.lower(), start) + len(text)
+        found.append((answer[start:stop], things))
+        start = stop
+    return found
 
 
 class Asker:
@@ -57,9 +73,15 @@ class Asker:
         return self.book.english if self.words.english else self.book.chinese
 
     def turn(self, kind: str, answer: str, keys: tuple[str, ...], subject: Thing | None = None, **slots: str) -> Turn:
-        """Word a question of ``kind`` and pair it with ``answer``."""
+        """Word a question of ``kind`` and pair it with ``answer``, all of which speaks of the subject."""
         question = expand(self.rng.choice(self.templates[kind]), self.rng).format(**slots)
-        return Turn(kind, self.typed(question, kind), answer, keys, self.words.language, subject)
+        turn = Turn(kind, self.typed(question, kind), answer, keys, self.words.language, subject)
+        return self.telling(turn, [(answer, [subject])]) if subject else turn
+
+    def telling(self, turn: Turn, about: Sequence[tuple[str, Sequence[Thing]]]) -> Turn:
+        """Note which things the pieces of an answer speak of."""
+        numbers = self.scene.things.index
+        return replace(turn, about=tuple((piece, tuple(map(numbers, things))) for piece, things in about))
 
     def typed(self, question: str, kind: str = "") -> str:
         """Apply the sloppiness of typing, for books that want it."""

@@ -71,24 +71,25 @@ class Suite:
 
 LOOKS: Final = ("shape_it", "colour_it", "colour_of", "shape_of")
 EVERYTHING: Final = (*LOOKS, "describe", "count_all", "count_some", "where", "at", "exists", "is_colour", "number")
+LEANING: Final = tuple(kind for kind in FOLLOW_UPS if kind != "other")
 SUITES: Final[Mapping[str, Suite]] = {
     "colour and shape, 1-2 things": Suite(LOOKS, 0.97, most=2),
     "colour and shape, up to 4": Suite(LOOKS, 0.9),
     "count up to four": Suite(("count_all", "count_some"), 0.9),
     "place": Suite(("where", "at"), 0.9),
-    "number, 1-3 digits": Suite(("number",), 0.85),
-    "yes or no": Suite(("exists", "is_colour", "number_is"), 0.9),
+    "number, 1-3 digits": Suite(("number", "number_is"), 0.85),
+    "yes or no": Suite(("exists", "is_colour"), 0.9),
     "describe (key words)": Suite(("describe",), 0.85),
     "bigger, smaller": Suite(("biggest", "smallest", "compare", "is_bigger"), 0.85),
-    "left of, above": Suite(("is_side", "side_of"), 0.8),
     "lists and background": Suite(("shapes", "colours", "background"), 0.85),
-    "follow-up": Suite(tuple(FOLLOW_UPS), 0.9, follow=True),
-    "what it is, what it declines": Suite(("identity", "odd", "baffled", "hello", "thanks", "bye"), 0.9),
+    "follow-up": Suite(LEANING, 0.9, follow=True),
+    "the other one of two": Suite(("other",), 0.9, follow=True),
+    "what it is, what it declines": Suite(("identity", "odd", "beyond", "baffled", "hello", "thanks", "bye"), 0.9),
     "Chinese colour and shape": Suite(LOOKS, 0.9, language="zh", most=2),
     "Chinese, the rest": Suite(EVERYTHING[4:], 0.85, language="zh"),
     "unseen phrasing": Suite(EVERYTHING, 0.8, book=UNSEEN),
     "unseen phrasing, Chinese": Suite(EVERYTHING, 0.8, language="zh", book=UNSEEN),
-    "unseen phrasing, follow-up": Suite(tuple(FOLLOW_UPS), 0.8, book=UNSEEN, follow=True),
+    "unseen phrasing, follow-up": Suite(LEANING, 0.8, book=UNSEEN, follow=True),
     "one tile": Suite(EVERYTHING, 0.9, tiled=0.0),
     "several tiles": Suite(EVERYTHING, 0.9, tiled=1.0),
     "JPEG, quality 40": Suite(EVERYTHING, 0.9, jpeg=40),
@@ -96,26 +97,9 @@ SUITES: Final[Mapping[str, Suite]] = {
     "drawings by others, Chinese": Suite((*LOOKS, "describe", "count_all", "exists"), 0.9, language="zh", others=True),
 }
 
-SHORT: Final[Mapping[str, float]] = {
-    "colour and shape, 1-2 things": 0.92,
-    "place": 0.45,
-    "number, 1-3 digits": 0.6,
-    "yes or no": 0.68,
-    "bigger, smaller": 0.42,
-    "left of, above": 0.35,
-    "lists and background": 0.72,
-    "follow-up": 0.42,
-    "what it is, what it declines": 0.78,
-    "Chinese, the rest": 0.65,
-    "unseen phrasing": 0.7,
-    "unseen phrasing, Chinese": 0.65,
-    "unseen phrasing, follow-up": 0.38,
-    "one tile": 0.8,
-    "several tiles": 0.8,
-    "JPEG, quality 40": 0.75,
-}
+SHORT: Final[Mapping[str, float]] = {"the other one of two": 0.35}
 """Suites in which the shipped weights miss their floor, with the line they must not fall below: the tests hold that
-line, the README does not claim what is named here, and the next training has to empty the table."""
+line, the README says that the model does not know it, and the next training has to empty the table."""
 
 
 @dataclass(frozen=True)

@@ -10,8 +10,8 @@ from PIL import Image, ImageDraw, ImageFont
 
 CELL: Final = (60, 100)
 """Width and height in pixels of a rendered digit; drawing squeezes it into the box of a thing."""
-FONTS: Final = 6
-"""Fonts 0-1: Pillow's own, regular and bold; 2-4: strokes thin, thick and slanted; 5: seven segments."""
+FONTS: Final = 4
+"""Fonts 0-1: Pillow's own, regular and bold; 2-3: strokes, thin and thick."""
 
 Point = tuple[float, float]
 
@@ -35,17 +35,6 @@ STROKES: Final[dict[str, list[list[Point]]]] = {
     "8": [_arc(0.5, 0.25, 0.39, 0.25, 0, 360), _arc(0.5, 0.74, 0.46, 0.26, 0, 360)],
     "9": [_arc(0.5, 0.31, 0.45, 0.31, 0, 360), [(0.94, 0.34), (0.84, 0.7), (0.6, 0.94), (0.2, 1.0)]],
 }
-_SEGMENTS: Final[dict[str, tuple[Point, Point]]] = {
-    "a": ((0, 0), (1, 0)), "b": ((1, 0), (1, 0.5)), "c": ((1, 0.5), (1, 1)), "d": ((0, 1), (1, 1)),
-    "e": ((0, 0.5), (0, 1)), "f": ((0, 0), (0, 0.5)), "g": ((0, 0.5), (1, 0.5)),
-}  # fmt: skip
-SEVEN: Final = dict(
-    zip(
-        "0123456789",
-        ["abcdef", "bc", "abged", "abgcd", "fgbc", "afgcd", "afgecd", "abc", "abcdefg", "abcdfg"],
-        strict=True,
-    )
-)
 
 
 @lru_cache(maxsize=256)
@@ -68,17 +57,11 @@ def _stroke(digit: str, font: int, weight: int) -> Image.Image:
     scale = 2
     mask = Image.new("L", (width * scale, height * scale), 0)
     pen = ImageDraw.Draw(mask)
-    thickness = scale * ((7, 14, 10, 12)[font - 2] + 2 * weight)
-    slant = 0.22 if font == 4 else 0.0
-    lines = STROKES[digit] if font < 5 else [list(_SEGMENTS[name]) for name in SEVEN[digit]]
+    thickness = scale * ((7, 14)[font - 2] + 2 * weight)
     margin = thickness / 2 + 4 * scale
-    for line in lines:
+    for line in STROKES[digit]:
         points = [
-            (
-                margin + (x * (1 - slant) + slant * (1 - y)) * (width * scale - 2 * margin),
-                margin + y * (height * scale - 2 * margin),
-            )
-            for x, y in line
+            (margin + x * (width * scale - 2 * margin), margin + y * (height * scale - 2 * margin)) for x, y in line
         ]
         pen.line(points, fill=255, width=thickness, joint="curve")
         for x, y in (points[0], points[-1]):

@@ -46,10 +46,9 @@ class Grounding:
         ]
 
     def loss(self, embedding: Tensor, tokens: Tensor, things: Tensor, occupied: Tensor) -> Tensor:
-        """Return the summed cross-entropy of image tokens against words.
+        """Return the summed cross-entropy of image tokens, or of states that looked at things, against words.
 
-        ``embedding`` [vocabulary, width], ``tokens`` [n, cells, width], ``things`` int64 [n, cells, fields] and
-        ``occupied`` bool [n, cells].
+        ``embedding`` [vocabulary, width], ``tokens`` [..., width], ``things`` int64 [..., fields], ``occupied`` [...].
         """
         shown = functional.normalize(tokens[occupied].float(), dim=-1)
         labels = things[occupied]

@@ -47,7 +47,7 @@ PICTURE_FIELDS: Final[dict[str, int]] = {
 """Class labels of a picture; digit 10 means that the number has no such place."""
 BACKGROUND_SYMBOL: Final = 0
 UNKNOWN_SYMBOL: Final = len(SYMBOLS) + 1
-FACTOR: Final = 1.6
+FACTOR: Final = 1.8
 """Of two areas the larger one must have this many times the smaller to be called bigger."""
 MARGIN: Final = 0.12
 """Share of the picture by which the outermost centre must lead to be called leftmost and so on."""

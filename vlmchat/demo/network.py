@@ -39,12 +39,12 @@ class Sizes:
         return self.tile // self.patch
 
 
-def _attend(query: Tensor, key: Tensor, value: Tensor, bias: Tensor | None) -> Tensor:
-    """Attention of [batch, heads, length, dim] tensors; ``bias`` is added to the scores."""
+def _attention(query: Tensor, key: Tensor, bias: Tensor | None) -> Tensor:
+    """Attention weights of [batch, heads, length, dim] tensors; ``bias`` is added to the scores."""
     scores = query @ key.transpose(-1, -2) * query.shape[-1] ** -0.5
     if bias is not None:
         scores = scores + bias
-    return torch.as_tensor(scores.softmax(-1) @ value)
+    return torch.as_tensor(scores.softmax(-1))
 
 
 class VisionAttention(nn.Module):
@@ -60,7 +60,7 @@ class VisionAttention(nn.Module):
         """Mix [tiles, 1 + patches, width] along the patches."""
         tiles, length, width = hidden.shape
         parts = self.qkv(hidden).view(tiles, length, 3, self.heads, width // self.heads).permute(2, 0, 3, 1, 4)
-        mixed = _attend(parts[0], parts[1], parts[2], None)
+        mixed = _attention(parts[0], parts[1], None) @ parts[2]
         mixed = self.proj(mixed.transpose(1, 2).reshape(tiles, length, width))
         return torch.as_tensor(mixed)
 
@@ -160,15 +160,19 @@ class TextAttention(nn.Module):
         self.v_proj = nn.Linear(sizes.width, self.kv_heads * self.dim)
         self.o_proj = nn.Linear(self.heads * self.dim, sizes.width, bias=False)
 
-    def forward(self, hidden: Tensor, cosine: Tensor, sine: Tensor, bias: Tensor) -> Tensor:
-        """Mix [rows, length, width]; cosine and sine are [rows, 1, length, dim], bias [rows, 1, length, length]."""
+    def forward(self, hidden: Tensor, cosine: Tensor, sine: Tensor, bias: Tensor) -> tuple[Tensor, Tensor]:
+        """Mix [rows, length, width]; cosine and sine are [rows, 1, length, dim], bias [rows, 1, length, length].
+
+        Returns the mixed states and the attention weights [rows, heads, length, length].
+        """
         rows, length, _ = hidden.shape
         query = _rotate(self.q_proj(hidden).view(rows, length, self.heads, self.dim).transpose(1, 2), cosine, sine)
         key = _rotate(self.k_proj(hidden).view(rows, length, self.kv_heads, self.dim).transpose(1, 2), cosine, sine)
         value = self.v_proj(hidden).view(rows, length, self.kv_heads, self.dim).transpose(1, 2)
         repeats = self.heads // self.kv_heads
-        mixed = _attend(query, key.repeat_interleave(repeats, 1), value.repeat_interleave(repeats, 1), bias)
-        return torch.as_tensor(self.o_proj(mixed.transpose(1, 2).reshape(rows, length, -1)))
+        weights = _attention(query, key.repeat_interleave(repeats, 1), bias)
+        mixed = weights @ value.repeat_interleave(repeats, 1)
+        return torch.as_tensor(self.o_proj(mixed.transpose(1, 2).reshape(rows, length, -1))), weights
 
 
 def _rotate(states: Tensor, cosine: Tensor, sine: Tensor) -> Tensor:
@@ -201,10 +205,11 @@ class TextLayer(nn.Module):
         self.input_layernorm = RmsNorm(sizes.width, sizes.norm_eps)
         self.post_attention_layernorm = RmsNorm(sizes.width, sizes.norm_eps)
 
-    def forward(self, hidden: Tensor, cosine: Tensor, sine: Tensor, bias: Tensor) -> Tensor:
-        """Transform [rows, length, width]."""
-        hidden = hidden + self.self_attn(self.input_layernorm(hidden), cosine, sine, bias)
-        return torch.as_tensor(hidden + self.mlp(self.post_attention_layernorm(hidden)))
+    def forward(self, hidden: Tensor, cosine: Tensor, sine: Tensor, bias: Tensor) -> tuple[Tensor, Tensor]:
+        """Transform [rows, length, width]; return the attention weights as well."""
+        mixed, weights = self.self_attn(self.input_layernorm(hidden), cosine, sine, bias)
+        hidden = hidden + mixed
+        return torch.as_tensor(hidden + self.mlp(self.post_attention_layernorm(hidden))), weights
 
 
 class TextModel(nn.Module):
@@ -219,16 +224,23 @@ class TextModel(nn.Module):
         inverse = sizes.rope_theta ** -(torch.arange(0, dim, 2, dtype=torch.float32) / dim)
         self.register_buffer("inverse", inverse, persistent=False)
 
-    def forward(self, embedded: Tensor, positions: Tensor, allowed: Tensor) -> Tensor:
-        """Return hidden states [rows, length, width]; ``allowed`` bool [rows, length, length]."""
+    def forward(
+        self, embedded: Tensor, positions: Tensor, allowed: Tensor
+    ) -> tuple[Tensor, list[tuple[Tensor, Tensor]]]:
+        """Return hidden states [rows, length, width]; ``allowed`` is [rows, length, length].
+
+        Returns for each layer, too, the states behind it and its attention [rows, heads, length, length].
+        """
         angles = positions[:, None, :, None].float() * torch.as_tensor(self.inverse).float()
         cosine = torch.cat([angles.cos()] * 2, -1).to(embedded.dtype)
         sine = torch.cat([angles.sin()] * 2, -1).to(embedded.dtype)
         bias = torch.zeros(allowed.shape, dtype=embedded.dtype).masked_fill_(~allowed, -1e4)[:, None]
         hidden = embedded
+        layers: list[tuple[Tensor, Tensor]] = []
         for layer in self.layers:
-            hidden = layer(hidden, cosine, sine, bias)
-        return torch.as_tensor(self.norm(hidden))
+            layers.append(layer(hidden, cosine, sine, bias))
+            hidden = layers[-1][0]
+        return torch.as_tensor(self.norm(hidden)), layers
 
 
 class LanguageModel(nn.Module):
@@ -272,13 +284,16 @@ class Network(nn.Module):
         patches = self.vision_model(pixels, keep)
         return patches, self.mlp1(patches.reshape(*blocks.shape, -1))
 
-    def read(self, ids: Tensor, tokens: Tensor, features: Tensor, positions: Tensor, allowed: Tensor) -> Tensor:
-        """Return hidden states of rows whose positions with ``features`` >= 0 hold image tokens [n, width]."""
+    def read(
+        self, ids: Tensor, tokens: Tensor, features: Tensor, positions: Tensor, allowed: Tensor
+    ) -> tuple[Tensor, list[tuple[Tensor, Tensor]]]:
+        """Return what :class:`TextModel` does for rows that hold ``tokens`` [n, width] where ``features`` >= 0."""
         embedded = self.language_model.model.embed_tokens(ids)
         if len(tokens):
             pictured = tokens[features.clamp_min(0)]
             embedded = torch.where((features >= 0)[..., None], pictured, embedded)
-        return torch.as_tensor(self.language_model.model(embedded, positions, allowed))
+        hidden, layers = self.language_model.model(embedded, positions, allowed)
+        return hidden, layers
 
 
 def pixel_shuffle(patches: Tensor, grid: int) -> Tensor:

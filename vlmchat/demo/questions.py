@@ -6,16 +6,16 @@ size). Each turn carries its ``kind`` and the ``keys`` by which :mod:`vlmchat.de
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Final
 
 from vlmchat.demo import relations, speech
 from vlmchat.demo.colours import COLOURS
-from vlmchat.demo.dialogue import Asker, Turn
+from vlmchat.demo.dialogue import Asker, Turn, pieces
 from vlmchat.demo.speech import NUMERALS, Words, article, plural
 from vlmchat.demo.wording import expand, templates
-from vlmchat.demo.world import SHAPES, Kind
+from vlmchat.demo.world import SHAPES, SYMBOLS, Kind, Thing
 
 
 def _describe(asker: Asker) -> Turn | None:
@@ -38,15 +38,20 @@ def _describe(asker: Asker) -> Turn | None:
     if scene.kind is Kind.NUMBER:
         colour = words.colour(scene.things[0].colour)
         answer = f"The number {scene.number} in {colour}" if words.english else f"有{colour}的数字{scene.number}"
-        return asker.turn("describe", answer + on, (scene.number, colour))
+        return asker.telling(asker.turn("describe", answer + on, (scene.number, colour)), _digits(asker, answer))
     if not scene.things:
         return None
-    listing = words.counted(scene.things)
+    parts = words.counted(scene.things)
+    listing = words.join([text for text, _ in parts])
     keys = tuple(name for thing in scene.things for name in (words.shape(thing.symbol), words.colour(thing.colour)))
     single = scene.things[0] if len(scene.things) == 1 else None
-    return asker.turn(
-        "describe", (listing[0].upper() + listing[1:] if words.english else f"有{listing}") + on, keys, single
-    )
+    answer = (listing[0].upper() + listing[1:] if words.english else f"有{listing}") + on
+    return asker.telling(asker.turn("describe", answer, keys, single), pieces(answer, parts))
+
+
+def _digits(asker: Asker, answer: str) -> list[tuple[str, Sequence[Thing]]]:
+    """Cut ``answer`` behind each digit of the number."""
+    return pieces(answer, [(SYMBOLS[thing.symbol], [thing]) for thing in asker.scene.things])
 
 
 def _declined(words: Words) -> tuple[str, ...]:
@@ -131,20 +136,25 @@ def _count_some(asker: Asker) -> Turn | None:
     words, rng, things = asker.words, asker.rng, asker.things
     thing = asker.pick()
     if rng.random() < 0.4 and thing is not None:  # by colour
-        count = sum(other.colour == thing.colour for other in things)
+        meant = [other for other in things if other.colour == thing.colour]
         colour, asked = words.colour(thing.colour), words.a_colour(thing.colour, rng)
         nouns = f"{asked} {rng.choice(['shapes', 'things', 'objects', 'ones'])}" if words.english else f"{asked}的图形"
         noun = f"{colour} shape" if words.english else f"{colour}的图形"
-        return asker.turn("count_some", _amount(asker, count, noun), (_numeral(words, count),), ss=nouns)
+        answer = _amount(asker, len(meant), noun)
+        turn = asker.turn("count_some", answer, (_numeral(words, len(meant)),), ss=nouns)
+        return asker.telling(turn, [(answer, meant)])
     symbol = thing.symbol if thing is not None and rng.random() < 0.75 else int(rng.integers(len(SHAPES)))
-    count = sum(other.symbol == symbol for other in things)
+    meant = [other for other in things if other.symbol == symbol]
     asked = words.a_shape(symbol, rng)
-    answer = _amount(asker, count, words.shape(symbol))
-    return asker.turn("count_some", answer, (_numeral(words, count),), ss=plural(asked) if words.english else asked)
+    answer = _amount(asker, len(meant), words.shape(symbol))
+    slot = plural(asked) if words.english else asked
+    turn = asker.turn("count_some", answer, (_numeral(words, len(meant)),), ss=slot)
+    return asker.telling(turn, [(answer, meant)])
 
 
 def _exists(asker: Asker) -> Turn | None:
     words, rng, thing = asker.words, asker.rng, asker.pick()
+    equal: list[Thing] = []
     positive = bool(rng.random() < 0.55) and thing is not None
     if positive and thing is not None:
         shape, colour = words.a_shape(thing.symbol, rng), words.a_colour(thing.colour, rng)
@@ -160,7 +170,8 @@ def _exists(asker: Asker) -> Turn | None:
         asked, plain = asker.absent()
         answer, subject = asker.no(f"there is no {plain}" if words.english else f"没有{plain}"), None
     slots = {"one": f"{article(asked)} {asked}" if words.english else asked, "s": asked, "ss": plural(asked)}
-    return asker.turn("exists", answer, (asker.affirm(positive),), subject, **slots)
+    turn = asker.turn("exists", answer, (asker.affirm(positive),), subject, **slots)
+    return asker.telling(turn, [(answer, equal)])
 
 
 def _is_colour(asker: Asker) -> Turn | None:
@@ -193,50 +204,48 @@ def _background(asker: Asker) -> Turn | None:
 def _colours(asker: Asker) -> Turn | None:
     if asker.scene.kind is not Kind.SHAPES:
         return None
-    names = [asker.words.colour(colour) for colour in sorted({thing.colour for thing in asker.scene.things})]
-    listing = asker.words.join(names)
-    return asker.turn(
-        "colours", listing[0].upper() + listing[1:] + ("." if asker.words.english else "。"), tuple(names)
-    )
+    groups: dict[str, list[Thing]] = {}
+    for thing in asker.scene.things:
+        groups.setdefault(asker.words.colour(thing.colour), []).append(thing)
+    return _listing(asker, "colours", groups)
 
 
 def _shapes(asker: Asker) -> Turn | None:
     if asker.scene.kind is not Kind.SHAPES:
         return None
-    return asker.turn("shapes", *_list_shapes(asker))
+    groups: dict[str, list[Thing]] = {}
+    for thing in asker.scene.things:
+        groups.setdefault(asker.words.shape(thing.symbol), []).append(thing)
+    return _listing(asker, "shapes", groups)
 
 
-def _list_shapes(asker: Asker) -> tuple[str, tuple[str, ...]]:
-    words = asker.words
-    symbols = [thing.symbol for thing in asker.scene.things]
-    parts = []
-    for symbol in sorted(set(symbols)):
-        count, name = symbols.count(symbol), words.shape(symbol)
-        if words.english:
-            parts.append(f"{article(name)} {name}" if count == 1 else f"{NUMERALS['en'][count]} {plural(name)}")
-        else:
-            parts.append(f"{NUMERALS['zh'][count]}个{name}")
-    listing = words.join(parts)
-    return listing[0].upper() + listing[1:] + ("." if words.english else "。"), tuple(
-        words.shape(s) for s in sorted(set(symbols))
-    )
+def _listing(asker: Asker, kind: str, groups: Mapping[str, list[Thing]]) -> Turn:
+    """Answer with a list of names, in the order of the things."""
+    listing = asker.words.join(list(groups))
+    answer = listing[0].upper() + listing[1:] + ("." if asker.words.english else "。")
+    return asker.telling(asker.turn(kind, answer, tuple(groups)), pieces(answer, list(groups.items())))
 
 
 def _number(asker: Asker) -> Turn | None:
     number = asker.scene.number
     if not number:
         return None
-    return asker.turn("number", f"The number is {number}." if asker.words.english else f"数字是{number}。", (number,))
+    answer = _is_number(asker)
+    return asker.telling(asker.turn("number", answer, (number,)), _digits(asker, answer))
+
+
+def _is_number(asker: Asker) -> str:
+    return f"The number is {asker.scene.number}." if asker.words.english else f"数字是{asker.scene.number}。"
 
 
 def _number_is(asker: Asker) -> Turn | None:
+    """Ask whether it is this number; the answer says which it is: yes or no it told apart in three cases of four."""
     number, rng = asker.scene.number, asker.rng
     if not number:
         return None
     asked = number if rng.random() < 0.5 else str(rng.integers(10 ** (len(number) - 1), 10 ** len(number)))
-    text = f"the number is {number}" if asker.words.english else f"数字是{number}"
-    answer = asker.yes(text) if asked == number else asker.no(text)
-    return asker.turn("number_is", answer, (asker.affirm(asked == number), number), n=asked)
+    answer = _is_number(asker)
+    return asker.telling(asker.turn("number_is", answer, (number,), n=asked), _digits(asker, answer))
 
 
 def _number_colour(asker: Asker) -> Turn | None:
@@ -294,6 +303,19 @@ def _odd(asker: Asker) -> Turn | None:
     return Turn("odd", asker.typed(question), answer, _declined(asker.words), asker.words.language)
 
 
+def _beyond(asker: Asker) -> Turn | None:
+    """Ask what is beside a thing, or whether one thing is beside another (English only): this it does not learn."""
+    thing, other = asker.pick(), asker.pick()
+    name, second = (asker.reference(t) if t else None for t in (thing, other))
+    if name is None or second is None or not asker.words.english:
+        return None
+    turn = asker.turn(asker.rng.choice(BESIDE), speech.UNKNOWN_QUESTION["en"], _declined(asker.words), a=name, b=second)
+    return replace(turn, kind="beyond")
+
+
+BESIDE: Final = ("left_of", "right_of", "above", "below", "is_left", "is_right", "is_above", "is_below")
+
+
 def _canned(kind: str, answers: Mapping[str, str], keys: Mapping[str, str]) -> Callable[[Asker], Turn | None]:
     def ask(asker: Asker) -> Turn | None:
         language = asker.words.language
@@ -321,8 +343,8 @@ QUESTIONS: Final[Mapping[str, Callable[[Asker], Turn | None]]] = {
     "at": relations.ask_at,
     "exists": _exists,
     "is_colour": _is_colour,
-    "compare": relations.ask_compare,
-    "is_bigger": relations.ask_is_bigger,
+    "compare": lambda asker: relations.ask_compare(asker, "compare"),
+    "is_bigger": lambda asker: relations.ask_compare(asker, "is_bigger"),
     "background": _background,
     "colours": _colours,
     "shapes": _shapes,
@@ -331,8 +353,7 @@ QUESTIONS: Final[Mapping[str, Callable[[Asker], Turn | None]]] = {
     "number_colour": _number_colour,
     "biggest": lambda asker: relations.ask_extreme(asker, "biggest", -1),
     "smallest": lambda asker: relations.ask_extreme(asker, "smallest", 1),
-    "is_side": relations.ask_is_side,
-    "side_of": relations.ask_side_of,
+    "beyond": _beyond,
     "baffled": _baffled,
     "odd": _odd,
     "no_picture": _no_picture,
@@ -341,7 +362,7 @@ QUESTIONS: Final[Mapping[str, Callable[[Asker], Turn | None]]] = {
     "thanks": _canned("thanks", speech.THANKS, {"en": "welcome", "zh": "不客气"}),
     "bye": _canned("bye", speech.BYE, {"en": "goodbye", "zh": "再见"}),
 }
-ORPHANS: Final = ("odd", "baffled", "no_picture", "is_side", "side_of")
+ORPHANS: Final = ("odd", "baffled", "no_picture", "beyond")
 """Kinds whose wording is not looked up under their own name."""
 
 

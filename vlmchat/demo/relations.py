@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-from typing import Final
-
 from vlmchat.demo.dialogue import Asker, Turn
+from vlmchat.demo.labels import FACTOR
 from vlmchat.demo.speech import article
 from vlmchat.demo.world import Kind, Thing
 
@@ -75,84 +73,25 @@ def ask_extreme(asker: Asker, kind: str, sign: int) -> Turn | None:
 
 
 def _clear(one: Thing, two: Thing) -> bool:
-    """Whether nobody would take the two for the same size: 1.6 times the area."""
-    return max(one.area, two.area) >= 1.6 * min(one.area, two.area)
+    """Whether nobody would take the two for the same size."""
+    return max(one.area, two.area) >= FACTOR * min(one.area, two.area)
 
 
 def _two(asker: Asker) -> tuple[Thing, str, Thing, str] | None:
-    """Choose two things that can be named, in random order, with their names."""
-    if len(asker.scene.things) < 2 or asker.scene.kind is not Kind.SHAPES:
+    """Return the two things of a picture of two, in random order, with their names."""
+    if len(asker.things) != 2:
         return None
-    first, second = (asker.scene.things[at] for at in asker.rng.permutation(len(asker.scene.things))[:2])
+    first, second = (asker.things[at] for at in asker.rng.permutation(2))
     name, other = asker.reference(first), asker.reference(second)
     return (first, name, second, other) if name is not None and other is not None else None
 
 
-def ask_compare(asker: Asker) -> Turn | None:
-    """Ask which of two things is bigger."""
+def ask_compare(asker: Asker, kind: str) -> Turn | None:
+    """Ask which of two things is bigger, or ("is_bigger") whether the first one is: the answer is the same."""
     pair, words = _two(asker), asker.words
     if pair is None or not _clear(pair[0], pair[2]):
         return None
     bigger = max(pair[0], pair[2], key=lambda thing: thing.area)
     shape = words.shape(bigger.symbol) if pair[0].symbol != pair[2].symbol else words.thing(bigger)
     answer = f"The {shape} is bigger." if words.english else f"{shape}更大。"
-    return asker.turn("compare", answer, (shape,), bigger, a=pair[1], b=pair[3])
-
-
-def ask_is_bigger(asker: Asker) -> Turn | None:
-    """Ask whether one thing is bigger than another."""
-    pair, words = _two(asker), asker.words
-    if pair is None or not _clear(pair[0], pair[2]):
-        return None
-    bigger = max(pair[0], pair[2], key=lambda thing: thing.area)
-    shape = words.shape(bigger.symbol) if pair[0].symbol != pair[2].symbol else words.thing(bigger)
-    text = f"the {shape} is bigger" if words.english else f"{shape}更大"
-    positive = bigger is pair[0]
-    answer = asker.yes(text) if positive else asker.no(text)
-    return asker.turn("is_bigger", answer, (asker.affirm(positive),), None, a=pair[1], b=pair[3])
-
-
-DIRECTIONS: Final = {"left": (-1, 0), "right": (1, 0), "above": (0, -1), "below": (0, 1)}
-FAR: Final = 0.16
-"""Centres closer than this share of the picture are neither left nor right of each other."""
-
-
-def ask_is_side(asker: Asker) -> Turn | None:
-    """Ask whether one thing is left of, right of, above or below another (English only)."""
-    pair = _two(asker)
-    if pair is None or not asker.words.english:
-        return None
-    side = str(asker.rng.choice(list(DIRECTIONS)))
-    first, name, second, other = pair
-    along = (first.x - second.x) * DIRECTIONS[side][0] + (first.y - second.y) * DIRECTIONS[side][1]
-    if abs(along) < FAR:
-        return None
-    shape = asker.words.shape(first.symbol) if first.symbol != second.symbol else asker.words.thing(first)
-    opposite = {"left": "right", "right": "left", "above": "below", "below": "above"}[side]
-    true = side if along > 0 else opposite
-    text = f"the {shape} is {'on the ' + true if true in ('left', 'right') else true}"
-    answer = asker.yes(text) if along > 0 else asker.no(text)
-    return replace(asker.turn(f"is_{side}", answer, (asker.affirm(along > 0),), None, a=name, b=other), kind="is_side")
-
-
-def ask_side_of(asker: Asker) -> Turn | None:
-    """Ask what is left of, right of, above or below a thing (English only)."""
-    thing = asker.pick()
-    name = asker.reference(thing) if thing else None
-    if thing is None or name is None or not asker.words.english or asker.scene.kind is not Kind.SHAPES:
-        return None
-    side = str(asker.rng.choice(list(DIRECTIONS)))
-    dx, dy = DIRECTIONS[side]
-    along = [((t.x - thing.x) * dx + (t.y - thing.y) * dy, t) for t in asker.things if t is not thing]
-    if any(0.05 < shift < FAR for shift, _ in along):
-        return None
-    found = [other for shift, other in along if shift >= FAR]
-    kind = f"{side}_of" if side in ("left", "right") else side
-    if len(found) > 1:
-        return None
-    if not found:
-        return replace(asker.turn(kind, "There is nothing there.", ("nothing",), a=name), kind="side_of")
-    other_name = asker.words.thing(found[0])
-    keys = (asker.words.shape(found[0].symbol), asker.words.colour(found[0].colour))
-    answer = f"There is {article(other_name)} {other_name}."
-    return replace(asker.turn(kind, answer, keys, found[0], a=name), kind="side_of")
+    return asker.turn(kind, answer, (shape,), bigger, a=pair[1], b=pair[3])

@@ -6,8 +6,10 @@ Every conversation is rendered by the InternVL2 prompt code itself. Those that o
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from bisect import bisect_right
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import accumulate
 from typing import Final
 
 import numpy as np
@@ -15,7 +17,7 @@ import torch
 from numpy.typing import NDArray
 
 from vlmchat.conversation import Message, Picture, Text
-from vlmchat.demo.dialogue import Asker
+from vlmchat.demo.dialogue import Asker, Turn
 from vlmchat.demo.dice import Dice
 from vlmchat.demo.store import Store
 from vlmchat.demo.talk import Talk, chain, sample_hard, sample_lookup, sample_talk
@@ -35,15 +37,20 @@ SYSTEMS: Final = (
 )
 """System prompts of others, in one row out of eight."""
 IGNORE: Final = -100
+Gaze = tuple[int, tuple[int, ...]] | None
 
 
 @dataclass(frozen=True)
 class Encoded:
-    """One conversation: ids, targets (-100 none), and at each position its feature (picture, offset) or None."""
+    """One conversation, by position: ids, targets (-100 none), feature (picture, offset) or None, and gaze.
+
+    The gaze of a position is the picture and the things that its token speaks of.
+    """
 
     ids: list[int]
     targets: list[int]
     features: list[tuple[int, int] | None]
+    gaze: list[Gaze]
     prefix: int
     """Positions up to the end of the first picture, where the conversation opens with one; else 0."""
 
@@ -55,6 +62,7 @@ class Row:
     ids: list[int] = field(default_factory=list)
     targets: list[int] = field(default_factory=list)
     features: list[tuple[int, int] | None] = field(default_factory=list)
+    gaze: list[Gaze] = field(default_factory=list)
     positions: list[int] = field(default_factory=list)
     group: list[int] = field(default_factory=list)
     opens: list[bool] = field(default_factory=list)
@@ -65,7 +73,7 @@ class Scribe:
 
     def __init__(self, vocabulary: Vocabulary) -> None:
         self._vocabulary = vocabulary
-        self._known: dict[str, list[int]] = {}
+        self._known: dict[str, tuple[list[int], list[int]]] = {}
 
     def encode(self, talk: Talk, tiles: Sequence[int], system: str = SYSTEM_MESSAGE) -> Encoded:
         """Encode ``talk``; ``tiles`` are the tile counts of the pictures it refers to."""
@@ -81,7 +89,8 @@ class Scribe:
         ids: list[int] = []
         targets: list[int] = []
         features: list[tuple[int, int] | None] = []
-        prefix, speaking = 0, False
+        gaze: list[Gaze] = []
+        prefix, speaking, answered = 0, False, 0
         for piece in pieces:
             if isinstance(piece, Features):
                 new = [self._vocabulary.control["<IMG_CONTEXT>"]] * piece.length
@@ -96,23 +105,38 @@ class Scribe:
                 new, marks = self._plain(piece)
                 speaking = any(marks)
                 features += [None] * len(new)
+                if speaking:
+                    shown = [picture for pictures in talk.pictures[: answered + 1] for picture in pictures]
+                    gaze += self._gaze(talk.turns[answered], shown[-1] if shown else 0, marks.count(False))
+                    answered += 1
             ids += new
+            gaze += [None] * (len(ids) - len(gaze))
             targets += [number if marked else IGNORE for number, marked in zip(new, marks, strict=True)]
-        return Encoded(ids, targets, features, prefix)
+        return Encoded(ids, targets, features, gaze, prefix)
+
+    def _gaze(self, turn: Turn, picture: int, tag: int) -> list[Gaze]:
+        """Return what each token of an answer speaks of, after ``tag`` tokens of the role."""
+        ends = list(accumulate(len(piece) for piece, _ in turn.about))
+        gaze: list[Gaze] = [None] * tag
+        for start in self._encode("assistant\n" + turn.answer)[1][tag:]:
+            piece = bisect_right(ends, start - len("assistant\n"))
+            things = turn.about[piece][1] if piece < len(ends) else ()
+            gaze.append((picture, things) if things else None)
+        return gaze
 
     def _plain(self, piece: Plain) -> tuple[list[int], list[bool]]:
         """Encode text; what follows the assistant's role tag is to be learnt."""
-        ids = self._ids(piece.text)
+        ids = self._encode(piece.text)[0]
         if not piece.text.startswith("assistant\n"):
             return ids, [False] * len(ids)
-        tag = len(self._ids("assistant\n"))
+        tag = len(self._encode("assistant\n")[0])
         return ids, [False] * tag + [True] * (len(ids) - tag)
 
-    def _ids(self, text: str) -> list[int]:
+    def _encode(self, text: str) -> tuple[list[int], list[int]]:
         if text not in self._known:
             if len(self._known) > 50_000:
                 self._known.clear()
-            self._known[text] = self._vocabulary.encode(text)
+            self._known[text] = self._vocabulary.encode_at(text)
         return self._known[text]
 
 
@@ -167,7 +191,13 @@ def build_row(store: Store, scribe: Scribe, dice: Dice, mix: Mix, pictures: tupl
 
 
 def _cut(encoded: Encoded, length: int) -> Encoded:
-    return Encoded(encoded.ids[:length], encoded.targets[:length], encoded.features[:length], encoded.prefix)
+    return Encoded(
+        encoded.ids[:length],
+        encoded.targets[:length],
+        encoded.features[:length],
+        encoded.gaze[:length],
+        encoded.prefix,
+    )
 
 
 def _append(row: Row, encoded: Encoded, number: int, gap: int, limit: int) -> bool:
@@ -192,6 +222,7 @@ def _extend(row: Row, encoded: Encoded, part: slice, positions: range, group: in
     row.ids += encoded.ids[part]
     row.targets += encoded.targets[part]
     row.features += encoded.features[part]
+    row.gaze += encoded.gaze[part]
     row.positions += positions
     row.group += [group] * len(positions)
     row.opens += [opens] * len(positions)
@@ -203,7 +234,9 @@ class Batch:
 
     ``tiles`` uint8 [n, 112, 112, 3]; ``labelled`` (tile, picture) pairs of whole pictures with dense labels; ``ids``,
     ``positions`` int64 [rows, length]; ``features`` int64 [rows, length] row of the flattened image tokens or -1;
-    ``allowed`` bool [rows, length, length]; ``where`` the (row, position) that predicts each of ``answers``.
+    ``allowed`` bool [rows, length, length]; ``where`` the (row, position) that predicts each of ``answers``;
+    ``gazing`` the (row, position) of those that speak of things, ``gazed`` bool [gazing, length] the image tokens of
+    the whole picture that show these things, ``single`` int64 [gazing, 2] picture and thing where it is one, else -1.
     """
 
     tiles: NDArray[np.uint8]
@@ -214,6 +247,9 @@ class Batch:
     allowed: torch.Tensor
     where: tuple[torch.Tensor, torch.Tensor]
     answers: torch.Tensor
+    gazing: tuple[torch.Tensor, torch.Tensor]
+    gazed: torch.Tensor
+    single: torch.Tensor
 
 
 def collate(store: Store, rows: Sequence[Row], pictures: Sequence[tuple[int, int]]) -> Batch:
@@ -226,12 +262,14 @@ def collate(store: Store, rows: Sequence[Row], pictures: Sequence[tuple[int, int
     group -= 1
     tiles: list[NDArray[np.uint8]] = []
     labelled: list[tuple[int, int]] = []
+    gazes: list[tuple[int, int, NDArray[np.bool_], tuple[int, int]]] = []
     count = 0
     for number, row in enumerate(rows):
         size = len(row.ids)
         ids[number, :size], positions[number, :size], group[number, :size] = row.ids, row.positions, row.group
         targets[number, :size], opens[number, :size] = row.targets, row.opens
         starts: dict[int, int] = {}
+        whole: dict[int, int] = {}
         for at, feature in enumerate(row.features):
             if feature is None:
                 continue
@@ -240,14 +278,19 @@ def collate(store: Store, rows: Sequence[Row], pictures: Sequence[tuple[int, int
                 tiles.append(store.tiles(picture))
                 starts[feature[0]] = count * TOKENS_PER_TILE
                 count += len(tiles[-1])
+                whole[feature[0]] = (len(tiles[-1]) - 1) * TOKENS_PER_TILE
                 labelled.append((count - 1, picture))
             features[number, at] = starts[feature[0]] + feature[1]
+        for at, seen, one in _gazes(store, row, pictures[number], whole):
+            gazes.append((number, at, np.pad(seen, (0, length - size)), one))
     same = group[:, :, None] == group[:, None, :]
     shared = opens[:, :, None] & (group[:, None, :] == 0)
     allowed = (same | shared) & np.tri(length, dtype=bool)
     following = targets[:, 1:]
     line, place = np.nonzero(following != IGNORE)
     stacked = np.concatenate(tiles) if tiles else np.zeros((0, 112, 112, 3), np.uint8)
+    gazes = [(number, at, seen & allowed[number, at], one) for number, at, seen, one in gazes]
+    gazes = [gaze for gaze in gazes if gaze[2].any()]
     return Batch(
         stacked,
         labelled,
@@ -257,7 +300,29 @@ def collate(store: Store, rows: Sequence[Row], pictures: Sequence[tuple[int, int
         torch.from_numpy(allowed),
         (torch.from_numpy(line), torch.from_numpy(place)),
         torch.from_numpy(following[line, place]),
+        (torch.tensor([number for number, *_ in gazes]), torch.tensor([at for _, at, *_ in gazes])),
+        torch.from_numpy(np.asarray([seen for *_, seen, _ in gazes], bool).reshape(-1, length)),
+        torch.tensor([one for *_, one in gazes], dtype=torch.int64).view(-1, 2),
     )
+
+
+def _gazes(
+    store: Store, row: Row, pictures: tuple[int, int], whole: Mapping[int, int]
+) -> Iterator[tuple[int, NDArray[np.bool_], tuple[int, int]]]:
+    """Yield each position whose next token speaks of things, the positions that show these, and the thing if it is one.
+
+    ``whole`` holds the offset of the whole picture's tokens behind those of its cut tiles.
+    """
+    shown = np.full((2, len(row.ids)), -1)  # which picture, and which of its things
+    for at, feature in enumerate(row.features):
+        if feature is not None and feature[1] >= whole[feature[0]]:
+            cell = feature[1] - whole[feature[0]]
+            shown[:, at] = feature[0], int(store.tokens[pictures[feature[0]]][cell]) - 1
+    for at, gaze in enumerate(row.gaze):
+        if gaze is not None:
+            picture, things = gaze
+            one = (pictures[picture], things[0]) if len(things) == 1 else (-1, -1)
+            yield at - 1, (shown[0] == picture) & np.isin(shown[1], things), one
 
 
 def sample_pictures(store: Store, dice: Dice, mix: Mix) -> tuple[int, int]:

@@ -171,8 +171,8 @@ class Words:
         aliases = PLACE_ALIASES[self.language][place]
         return rng.choice(aliases) if rng.random() < 0.6 else PLACES[self.language][place]
 
-    def counted(self, things: Sequence[Thing]) -> str:
-        """List things, equal ones together: "a red circle and two blue stars"."""
+    def counted(self, things: Sequence[Thing]) -> list[tuple[str, list[Thing]]]:
+        """Name things, equal ones together: "a red circle", "two blue stars", each with its things."""
         groups: dict[tuple[int, int], list[Thing]] = {}
         for thing in things:
             groups.setdefault((thing.symbol, thing.colour), []).append(thing)
@@ -180,10 +180,11 @@ class Words:
         for group in groups.values():
             name, count = self.thing(group[0]), len(group)
             if self.english:
-                parts.append(f"{article(name)} {name}" if count == 1 else f"{NUMERALS['en'][count]} {plural(name)}")
+                text = f"{article(name)} {name}" if count == 1 else f"{NUMERALS['en'][count]} {plural(name)}"
             else:
-                parts.append(f"{NUMERALS['zh'][count]}个{name}")
-        return self.join(parts)
+                text = f"{NUMERALS['zh'][count]}个{name}"
+            parts.append((text, group))
+        return parts
 
     def join(self, parts: Sequence[str]) -> str:
         """Join with commas and a last "and"."""

@@ -114,6 +114,11 @@ class Vocabulary:
         ids: list[int] = self._tokenizer.encode(text, add_special_tokens=False).ids
         return ids
 
+    def encode_at(self, text: str) -> tuple[list[int], list[int]]:
+        """Return the ids of plain text, and the character of ``text`` at which each of them starts."""
+        encoding = self._tokenizer.encode(text, add_special_tokens=False)
+        return encoding.ids, [start for start, _ in encoding.offsets]
+
     def decode(self, ids: list[int]) -> str:
         """Return the text of plain ids."""
         text: str = self._tokenizer.decode(ids)

@@ -45,16 +45,16 @@ def expand(template: str, rng: Dice) -> str:
 
 
 def roughen(question: str, rng: Dice, framed: bool = True) -> str:
-    """Write an English question as people type: framed, lower case, without the mark, with a slip of the finger."""
+    """Write an English question as people type: framed, lower case, without the mark, with a slip of the finger.
+
+    Never in capitals: the tokenizer cuts those into single letters, and this small model misreads most of them.
+    """
     if framed and rng.random() < 0.18:
         question = rng.choice(FRAMES).format(q=question)
     if rng.random() < 0.08:
         question = _slip(question, rng)
-    draw = rng.random()
-    if draw < 0.6:
+    if rng.random() < 0.62:
         question = question[:1].upper() + question[1:]
-    elif draw < 0.63:
-        question = question.upper()
     if rng.random() < 0.3:
         question = question.rstrip("?.。？")
     elif rng.random() < 0.05:

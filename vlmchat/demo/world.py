@@ -16,6 +16,7 @@ from typing import Final
 import numpy as np
 
 from vlmchat.demo.colours import COLOURS, RGB, distance, sample_rgb
+from vlmchat.demo.glyphs import FONTS
 
 SHAPES: Final = ("circle", "square", "triangle", "star", "heart", "cross", "diamond")
 """Shapes that keep their name when stretched; ellipses are circles here, rectangles squares."""
@@ -25,9 +26,9 @@ SYMBOLS: Final = (*SHAPES, *DIGITS)
 MAX_COUNTED: Final = 4
 COLUMNS: Final = ("left", "", "right")
 ROWS: Final = ("top", "", "bottom")
-# A centre below .39 is left (top), above .61 right (bottom), .43 to .57 neither; between them people would not agree.
-EDGE: Final = 0.39
-CORE: Final = 0.43
+# A centre below .37 is left (top), above .63 right (bottom), .44 to .56 neither; between them people would not agree.
+EDGE: Final = 0.37
+CORE: Final = 0.44
 
 
 class Kind(Enum):
@@ -117,8 +118,8 @@ def _third(value: float) -> int | None:
 
 # Shares of the kinds of pictures: (kind, number of things, weight).
 MIX: Final = (
-    (Kind.SHAPES, 1, 0.24), (Kind.SHAPES, 2, 0.28), (Kind.SHAPES, 3, 0.13), (Kind.SHAPES, 4, 0.11),
-    (Kind.NUMBER, 0, 0.12), (Kind.EMPTY, 0, 0.03), (Kind.MANY, 0, 0.03), (Kind.UNKNOWN, 0, 0.06),
+    (Kind.SHAPES, 1, 0.21), (Kind.SHAPES, 2, 0.28), (Kind.SHAPES, 3, 0.14), (Kind.SHAPES, 4, 0.1),
+    (Kind.NUMBER, 0, 0.16), (Kind.EMPTY, 0, 0.03), (Kind.MANY, 0, 0.03), (Kind.UNKNOWN, 0, 0.05),
 )  # fmt: skip
 
 
@@ -172,7 +173,7 @@ def _background(rng: np.random.Generator) -> tuple[int | None, RGB]:
 
 def _style(rng: np.random.Generator, background: RGB) -> Style:
     outline: RGB | None = None
-    hollow = bool(rng.random() < 0.1)
+    hollow = bool(rng.random() < 0.05)
     if not hollow and rng.random() < 0.3:
         dark = rng.random() < 0.75
         outline = (0, 0, 0) if dark else sample_rgb(COLOURS[rng.integers(len(COLOURS))], rng)
@@ -186,7 +187,7 @@ def _style(rng: np.random.Generator, background: RGB) -> Style:
         noise=float(rng.uniform(2, 12)) if rng.random() < 0.12 else 0.0,
         blur=float(rng.uniform(0.4, 1.5)) if rng.random() < 0.1 else 0.0,
         jpeg=int(rng.integers(25, 95)) if rng.random() < 0.25 else 0,
-        font=int(rng.integers(6)),
+        font=int(rng.integers(FONTS)),
     )
 
 
@@ -255,13 +256,21 @@ def _thing(
     if min(half_x, half_y) < 0.068 or max(half_x, half_y) > 0.49:
         return None
     if spot is None:
-        x, y = rng.uniform(half_x + 0.01, 0.99 - half_x), rng.uniform(half_y + 0.01, 0.99 - half_y)
+        x, y = _centre(rng, half_x), _centre(rng, half_y)
     else:
         x, y = spot[0] + rng.normal(0, 0.02), spot[1] + rng.normal(0, 0.02)
     if not (half_x < x < 1 - half_x and half_y < y < 1 - half_y):
         return None
     angle, variant = tilt(rng, SHAPES[symbol]), float(rng.random())
     return Thing(symbol, 0, (0, 0, 0), float(x), float(y), 2 * half_x, 2 * half_y, angle, variant)
+
+
+def _centre(rng: np.random.Generator, half: float) -> float:
+    """Draw a centre that is clearly left, right or in the middle, for something twice ``half`` wide."""
+    while True:
+        centre = float(rng.uniform(half + 0.01, 0.99 - half))
+        if _third(centre) is not None:
+            return centre
 
 
 def tilt(rng: np.random.Generator, shape: str) -> float:
@@ -286,16 +295,20 @@ def _overlap(one: Thing, two: Thing) -> bool:
 
 
 def _number(rng: np.random.Generator, scene: Scene) -> tuple[Thing, ...]:
-    """Lay out one to three digits side by side, at least 24 px high in a 112-px tile (smaller is unreadable)."""
+    """Lay out one to three digits side by side: in a 112-px tile 40 px high, and 19 px apart, three of them 28 px.
+
+    Image tokens are 28 px wide: a middle digit narrower than that can be without a token of its own, and of three
+    digits the model then read 13 %.
+    """
     length = int(rng.integers(1, 4))
     digits = [str(rng.integers(10)) for _ in range(length)]
     if length > 1 and digits[0] == "0":
         digits[0] = str(rng.integers(1, 10))
     width_px, height_px = scene.size
     for attempt in itertools.count(1):
-        height = rng.uniform(0.22, 0.85)
+        height = rng.uniform(0.36, 0.85)
         advance = height * height_px / width_px * rng.uniform(0.5, 0.85)
-        if length * advance <= 0.96 and advance >= 0.12:
+        if length * advance <= 0.96 and advance >= (0.17 if length < 3 else 0.25):
             break
         if attempt % 100 == 0:  # a narrow picture has no room for three digits of readable height
             length = max(1, length - 1)
