@@ -18,6 +18,7 @@ from vlmchat.tui.app import VlmchatApp
 from vlmchat.tui.screens.chat import ChatScreen
 from vlmchat.tui.screens.chats import ChatsScreen
 from vlmchat.tui.screens.crop import CropScreen
+from vlmchat.tui.screens.downloads import DownloadsScreen, PlanScreen
 from vlmchat.tui.screens.help import HelpScreen
 from vlmchat.tui.screens.models import ModelsScreen
 from vlmchat.tui.screens.pictures import PicturesScreen
@@ -37,6 +38,8 @@ HOMES: dict[str, type[DOMNode]] = {
     "crop": CropScreen,
     "chips": Chip,
     "models": ModelsScreen,
+    "plan": PlanScreen,
+    "downloads": DownloadsScreen,
     "chats": ChatsScreen,
 }
 LEGACY = re.compile(

@@ -6,14 +6,27 @@ listing, tokens and gating to the hub's official client, which is imported on fi
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal, Protocol, TypeAlias
+from urllib.parse import urlsplit
 
 HubName: TypeAlias = Literal["huggingface", "modelscope"]
 TITLES: Mapping[HubName, str] = {"huggingface": "Hugging Face", "modelscope": "ModelScope"}
 """How each hub is called in a sentence."""
+_PLACES: Mapping[HubName, tuple[tuple[str, ...], str]] = {
+    "huggingface": (("HF_ENDPOINT",), "https://huggingface.co"),
+    "modelscope": (("MODELSCOPE_ENDPOINT", "MODELSCOPE_DOMAIN"), "https://modelscope.cn"),
+}
+
+
+def host(hub: HubName) -> str:
+    """Return the host that is asked for ``hub``, by the environment that its own client reads; for people to read."""
+    variables, public = _PLACES[hub]
+    place = next((os.environ[name] for name in variables if os.environ.get(name)), public)
+    return urlsplit(place if "//" in place else f"//{place}").netloc.rpartition("@")[2]
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,8 +15,13 @@ from textual.binding import Binding, BindingType
 
 from vlmchat.tui.text import say
 
-Scope: TypeAlias = Literal["app", "chat", "prompt", "turn", "chips", "pictures", "tiles", "crop", "models", "chats"]
-SCOPES: tuple[Scope, ...] = ("prompt", "chat", "turn", "chips", "pictures", "tiles", "crop", "models", "chats", "app")
+Scope: TypeAlias = Literal[
+    "app", "chat", "prompt", "turn", "chips", "pictures", "tiles", "crop", "models", "plan", "downloads", "chats",
+]  # fmt: skip
+SCOPES: tuple[Scope, ...] = (
+    "prompt", "chat", "turn", "chips", "pictures", "tiles", "crop", "models", "plan", "downloads",
+    "chats", "app",
+)  # fmt: skip
 """In the order in which the help shows them."""
 
 
@@ -89,6 +94,8 @@ ACTIONS: tuple[Action, ...] = (
     Action("new_chat", "ctrl+n", "new_chat", "chat", show=True, slash="clear,new"),
     Action("chats", "ctrl+o", "chats", "chat", show=True, slash="chats,search"),
     Action("models", "ctrl+l", "models", "chat", show=True, slash="model,models"),
+    Action("downloads", "f10", "downloads", "chat", slash="downloads"),
+    Action("use_download", "", "use_download", "chat", slash="use"),
     Action("settings", "f9", "settings", "chat", slash="settings,system"),
     Action("regenerate", "f5", "regenerate", "chat", slash="regenerate,retry"),
     Action("continue", "ctrl+r", "continue", "chat", slash="continue"),
@@ -148,6 +155,14 @@ ACTIONS: tuple[Action, ...] = (
     Action("sort_models", "f5", "sort", "models", show=True),
     Action("explain_model", "f3", "explain", "models", show=True),
     Action("close", "escape", "close", "models", show=True, palette=False),
+    Action("agree", "enter", "agree", "plan", show=True, palette=False),
+    Action("read_licence", "o", "read", "plan", show=True, palette=False),
+    Action("close", "escape", "close", "plan", show=True, palette=False),
+    Action("use_downloaded", "enter", "use", "downloads", show=True, palette=False),
+    Action("toggle_download", "p", "pause", "downloads", show=True, palette=False),
+    Action("switch_hub", "s", "switch", "downloads", show=True, palette=False),
+    Action("cancel_download", "x,delete", "cancel", "downloads", show=True, palette=False),
+    Action("close", "escape,f10", "close", "downloads", show=True, palette=False),
     Action("open_chat", "enter", "choose", "chats", show=True, palette=False),
     Action("rename_chat", "ctrl+r", "rename", "chats", show=True, priority=True),
     Action("archive_chat", "f5", "archive", "chats", show=True, priority=True),

@@ -18,6 +18,7 @@ from vlmchat.options import VisionOptions
 from vlmchat.settings import Settings
 from vlmchat.store.chats import ChatStore
 from vlmchat.tui.bridge import Bridge, FromWork, ModelReady, Receiver, Work
+from vlmchat.tui.downloads import Downloads
 from vlmchat.tui.memory import Draft
 
 if TYPE_CHECKING:
@@ -75,6 +76,7 @@ class Desk:
     asked: Draft = field(default_factory=Draft)
     """The question being answered, for the box when it fails."""
     bridge: Bridge = field(init=False)
+    downloads: Downloads = field(init=False)
     _before: ReadyModel | None = None
     _opening_session: Lock = field(default_factory=Lock)
     _making_engine: Lock = field(default_factory=Lock)
@@ -84,6 +86,7 @@ class Desk:
     def listen(self, receiver: Receiver) -> None:
         """Send every message of the work to ``receiver``; to be called once, before any work."""
         self.bridge = Bridge(receiver)
+        self.downloads = Downloads(receiver, self.settings)
 
     def load(self, reference: str) -> None:
         """Make ``reference`` the model; what is loading or answering is stopped first."""
@@ -175,10 +178,11 @@ class Desk:
         """Stop everything and give the store the time it needs; False when a thread is still at work."""
         if not hasattr(self, "bridge"):
             return True
+        fetched = self.downloads.close()
         ended = self.bridge.close()
         if ended and self.engine is not None:
             self.engine.close()
-        return ended
+        return ended and fetched
 
     def _opening(self, reference: str, work: Work) -> Iterator[Loading | ModelReady]:
         # Late, as is the session below: the catalog, the hubs and the chat cost 20 ms of CPU before the first frame.

@@ -26,6 +26,7 @@ from vlmchat.tui.flow import Flow
 from vlmchat.tui.memory import Draft, Memory
 from vlmchat.tui.meter import Meter
 from vlmchat.tui.rescue import Rescue
+from vlmchat.tui.screens.fetching import Fetching
 from vlmchat.tui.screens.panel import LinkPanel
 from vlmchat.tui.screens.picturing import Picturing
 from vlmchat.tui.screens.reporting import Reporting
@@ -43,7 +44,7 @@ _KEEP_DRAFT_S = 2.0
 """How often the draft is kept, so that a closed terminal costs two seconds of typing at most."""
 
 
-class ChatScreen(Reporting, Picturing):
+class ChatScreen(Reporting, Picturing, Fetching):
     """One chat with one model."""
 
     BINDINGS: ClassVar[list[BindingType]] = bindings("chat")
@@ -137,7 +138,8 @@ class ChatScreen(Reporting, Picturing):
         if reference:
             self.switch_model(reference)
         else:
-            picker = ModelsScreen(self.desk.reference, self.desk.settings.hub, self.memory.recent)
+            recent = self.memory.recent
+            picker = ModelsScreen(self.desk.reference, self.desk.settings.hub, recent, self.fetch_model)
             self.app.push_screen(picker, self._model_chosen)
 
     async def action_settings(self, system: str = "") -> None:

@@ -7,7 +7,7 @@ counted on a thread afterwards and drawn when it is known.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, ClassVar
 
 from textual import on, work
@@ -55,11 +55,15 @@ class ModelsScreen(Listing[Line]):
     HORIZONTAL_BREAKPOINTS = [(0, "-narrow"), (_WIDE, "-wide")]  # noqa: RUF012 - as Textual declares it
     scope: ClassVar[Scope] = "models"
 
-    def __init__(self, current: str, hub: Hub, recent: Sequence[str] = ()) -> None:
+    def __init__(
+        self, current: str, hub: Hub, recent: Sequence[str] = (), fetch: Callable[[str, str], None] | None = None
+    ) -> None:
         super().__init__(say("models.title"), say("models.filter"))
         self._hub = hub
         self._current = current
         self._recent = recent
+        self._fetch = fetch
+        """Shows what the download of a model takes, given how it fits."""
         self._order: Order = "family"
         self._known: tuple[ModelRow, ...] = ()
         self._machine: Machine | None = None
@@ -83,6 +87,11 @@ class ModelsScreen(Listing[Line]):
         super().on_mount()
         self.show_rows("", (), say("models.loading"))
         self._read()
+
+    def on_screen_resume(self) -> None:
+        """Look at the disk again: a download may have ended meanwhile."""
+        if self._known:
+            self._read()
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
         """Offer Enter and the details only on a row."""
@@ -115,6 +124,8 @@ class ModelsScreen(Listing[Line]):
             return
         if row.here:
             self.dismiss(row.reference)
+        elif row.fetchable and self._fetch is not None:
+            self._fetch(row.reference, row.fit.text if row.fit is not None else "")
         else:
             self.app.push_screen(Panel(say("panel.get", name=row.reference), row.hint, say("panel.close")))
 
@@ -132,14 +143,18 @@ class ModelsScreen(Listing[Line]):
 
     @work(exclusive=True, group="list")
     async def _read(self) -> None:
-        self._known = await asyncio.to_thread(_rows, self._hub)
-        self._known += await asyncio.to_thread(recent_rows, self._unlisted(), self._hub)
+        rows = await asyncio.to_thread(_rows, self._hub)
+        rows += await asyncio.to_thread(recent_rows, self._unlisted(rows), self._hub)
+        if self._machine is not None:
+            rows = await asyncio.to_thread(judged, rows, self._machine)
+        self._known = rows
         await self._list()
-        self._judge()
+        if self._machine is None:
+            self._judge()
 
-    def _unlisted(self) -> list[str]:
+    def _unlisted(self, rows: Sequence[ModelRow]) -> list[str]:
         """Return the models used last that are not of the catalog."""
-        names = {row.reference for row in self._known}
+        names = {row.reference for row in rows}
         return [name for name in self._recent if name not in names]
 
     @work(exclusive=True, group="judge")
@@ -160,6 +175,8 @@ class ModelsScreen(Listing[Line]):
 
     async def _list(self) -> None:
         """Show the models for what is typed: a folder or a hub id by itself, else what matches."""
+        if not self.is_current:
+            return  # It is drawn when it is shown again; while it is being left it has nothing to draw on.
         words = self.words
         typed = words.strip()
         lines: Sequence[Line] = arrange(matching(self._known, typed), self._order, self._recent)
@@ -170,7 +187,7 @@ class ModelsScreen(Listing[Line]):
             lines = lines if own is None else [own]
         else:
             lines = arrange(self._known, self._order, self._recent)
-        if words == self.words:
+        if self.is_current and words == self.words:
             self.show_rows(words, lines, say("models.none"), self._place(words, lines))
 
     def _place(self, words: str, lines: Sequence[Line]) -> int:

@@ -29,6 +29,8 @@ class StatusLine(Widget):
     """The chat is not written to disk."""
     commands: reactive[str] = reactive("")
     """The typed commands that begin like what is in the box; while there are some, they are the line."""
+    downloads: reactive[str] = reactive("")
+    """How far the download under way is."""
     part: reactive[float | None] = reactive[float | None](None)
     """How much of the work is done, 0 to 1; None where there is no measure."""
     tone: reactive[str] = reactive("quiet")
@@ -39,7 +41,8 @@ class StatusLine(Widget):
         room = self.content_size.width
         if self.commands:
             return Content.styled(self.commands, "$primary").truncate(room, ellipsis=True)
-        right = Content.assemble(self._fill(), self._work())
+        fetched = (f"{self.downloads}  ", "$primary") if self.downloads else ""
+        right = Content.assemble(fetched, self._fill(), self._work())
         left = Content.assemble(("● ", f"${self.tone}"), (self.model, "bold $primary"))
         if self.detail and room >= left.cell_length + len(self.detail) + right.cell_length + 4:
             left = Content.assemble(left, (f"  {self.detail}", "$quiet"))
