@@ -19,7 +19,9 @@ from contextlib import closing
 from functools import partial
 from pathlib import Path
 
+from rich.console import RenderableType
 from textual.events import Key
+from textual.screen import Screen
 
 from tests.fakes import ScriptedEngine
 from tests.tui.helpers import Driven, build, driven
@@ -114,7 +116,12 @@ async def press_while_streaming() -> list[float]:
             await run.asked(f"Question {number}?")
         painted: list[float] = []
         paint = run.app._display
-        run.app._display = lambda *given: (paint(*given), painted.append(time.perf_counter()))[0]  # type: ignore[method-assign]
+
+        def noted(screen: Screen[object], renderable: RenderableType | None) -> None:
+            paint(screen, renderable)
+            painted.append(time.perf_counter())
+
+        run.app._display = noted  # type: ignore[method-assign]
         await run.ask("Go on.")
         await run.until(lambda: run.answers[-1].text)
         return [await one_key(run, painted) for _ in range(60)]

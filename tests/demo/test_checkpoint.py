@@ -19,8 +19,10 @@ from vlmchat.demo.network import Network, Sizes
 from vlmchat.families.family import Span
 from vlmchat.options import LoadOptions, VisionOptions
 
-QUESTIONS = 40
+QUESTIONS = 100
 """Per suite: a small fixed set; ``tests/bench/bench_demo.py`` asks more, with another seed."""
+SLACK = 1 / QUESTIONS
+"""One question: processors round bfloat16 products differently, and two suites stand within one of their floor."""
 SEED = 31_000
 
 
@@ -67,17 +69,12 @@ def test_the_engine_computes_what_training_did(suite: str) -> None:
     examinee.close()
 
 
-def scatter(share: float) -> float:
-    """Two standard errors of ``share`` over so few questions; the floor itself is held over 200, by the bench."""
-    return float(2 * (share * (1 - share) / QUESTIONS) ** 0.5)
-
-
 @pytest.mark.parametrize("name", SUITES)
 def test_it_knows_what_it_claims(examinee: Examinee, name: str) -> None:
     suite = SUITES[name]
     results = run(suite, QUESTIONS, SEED, examinee)
     wrong = [f"{result.question} -> {result.got} (not {result.wanted})" for result in results if result.score < 1]
-    assert mean(results) >= SHORT.get(name, suite.floor - scatter(suite.floor)), "\n".join(wrong)
+    assert mean(results) >= SHORT.get(name, suite.floor) - SLACK, "\n".join(wrong)
 
 
 def test_what_falls_short_is_a_suite_below_its_floor() -> None:
