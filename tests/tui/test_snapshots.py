@@ -19,7 +19,6 @@ from textual.pilot import Pilot
 from tests.fakes import ScriptedEngine
 from tests.tui.helpers import Driven, GatedEngine, build, draw_picture, plain
 from tests.tui.test_chats import keep
-from vlmchat.catalog.spec import ModelSpec
 from vlmchat.conversation import assistant, user
 from vlmchat.engine.events import Encoding
 from vlmchat.errors import CheckpointError
@@ -31,9 +30,7 @@ from vlmchat.tui.app import VlmchatApp
 from vlmchat.tui.memory import Draft
 from vlmchat.tui.meter import Meter
 from vlmchat.tui.screens import chats as chats_screen
-from vlmchat.tui.screens import models as models_screen
 from vlmchat.tui.screens.chats import ChatsScreen
-from vlmchat.tui.screens.models import ModelRow, ModelsScreen
 from vlmchat.tui.screens.panel import ChoicePanel, LinkPanel
 from vlmchat.tui.screens.settings import SettingsScreen
 from vlmchat.tui.text import say
@@ -179,38 +176,6 @@ def test_question_waits(look: Look, size: Size) -> None:
         await run.until(lambda: run.desk.queued)
 
     look(build(GatedEngine()), size, steps)
-
-
-def test_models(look: Look, size: Size, monkeypatch: pytest.MonkeyPatch) -> None:
-    sizes = {"demo": 9_000_000, "family:1b": 1_900_000_000, "family:8b": 16_100_000_000, "family:40b": 80_100_000_000}
-    specs = [
-        ModelSpec(
-            name,
-            name.title(),
-            "family",
-            "Qwen2ForCausalLM",
-            "pytorch",
-            ("none",),
-            ("en",),
-            ("chat", "vision"),
-            "A model that exists in this test only. It is described in two sentences.",
-            bytes=weight,
-        )
-        for name, weight in sizes.items()
-    ]
-    rows = tuple(
-        ModelRow(spec.name, spec, at < 2, "" if at < 2 else "Get it with: hf download OWNER/NAME")
-        for at, spec in enumerate(specs)
-    )
-    monkeypatch.setattr(models_screen, "_rows", lambda _hub: rows)
-
-    async def steps(run: Driven) -> None:
-        await ready(run)
-        await run.pilot.press("ctrl+l")
-        await run.until(lambda: isinstance(run.app.screen, ModelsScreen) and run.app.screen.rows)
-        await run.pilot.press("down", "down")
-
-    look(build(), size, steps)
 
 
 def test_chats(look: Look, size: Size, monkeypatch: pytest.MonkeyPatch) -> None:

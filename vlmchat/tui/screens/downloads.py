@@ -14,6 +14,7 @@ from textual.types import CSSPathType
 from textual.widgets import OptionList, Static
 from textual.widgets.option_list import Option
 
+from vlmchat.plaintext import one_line
 from vlmchat.tui.actions import Scope, bindings
 from vlmchat.tui.downloads import BUSY, Download, Downloads
 from vlmchat.tui.text import say
@@ -39,7 +40,7 @@ class PlanScreen(ModalScreen[bool]):
     def compose(self) -> ComposeResult:
         """The plan and the keys."""
         with Vertical(classes="listing plan") as box:
-            box.border_title = say("plan.title", name=self._reference)
+            box.border_title = Content(say("plan.title", name=one_line(self._reference)))
             with VerticalScroll():
                 yield Static(Content(say("plan.asking")), classes="about")
             yield KeyHints()

@@ -13,10 +13,10 @@ from vlmchat.tui.downloads import Download
 from vlmchat.tui.text import say, shorten, size
 
 if TYPE_CHECKING:
-    from vlmchat.hub.events import DownloadEvent, Progress
+    from vlmchat.hub.events import DownloadEvent, FileProgress, Progress
     from vlmchat.hub.plan import DownloadPlan
 
-_BAR = 20
+_BAR = 16
 """Cells of a bar."""
 _FILES = 8
 """Files that the plan names."""
@@ -52,7 +52,7 @@ def download_line(it: Download) -> Content:
     tone = _TONES.get(it.state, "$quiet")
     parts = [f"{round(100 * it.share):>3} %", say(f"downloads.{it.state}")]
     if it.progress is not None and it.state == "running":
-        parts += [say("downloads.of", done=size(it.progress.done), total=size(it.progress.total)), speed(it.progress)]
+        parts += [say("downloads.of", done=size(it.progress.done), total=size(it.progress.total))]
     name = shorten(one_line(it.reference), 26)
     return Content.assemble((f"{name:<28}", "bold"), ("  ".join(parts), tone))
 
@@ -69,12 +69,7 @@ def download_text(it: Download) -> Content:
         done, total = it.progress.done, it.progress.total
         said = f"{say('downloads.of', done=size(done), total=size(total))}  {speed(it.progress)}"
         lines.append(_bar(say("downloads.total"), done, total, said))
-        lines += (
-            _bar(
-                one_line(file.path), file.done, file.bytes, f"{size(file.done)} / {size(file.bytes)} {TITLES[file.hub]}"
-            )
-            for file in it.progress.files
-        )
+        lines += (_file(file, it.plan) for file in it.progress.files)
     if it.remark is not None and (words := remark(it.remark)):
         lines.append(Content.styled(words, "$warning"))
     lines.append(Content.styled(say(f"downloads.{it.state}.tip"), "$primary"))
@@ -131,8 +126,15 @@ def _planned_files(plan: DownloadPlan) -> Iterator[Content]:
         yield Content.styled(f"  {say('plan.more', count=len(largest) - _FILES)}", "$quiet")
 
 
+def _file(file: FileProgress, plan: DownloadPlan | None) -> Content:
+    """Return the bar of one file, with its hub where that is another one than the plan's."""
+    said = say("downloads.of", done=size(file.done), total=size(file.bytes))
+    other = f"  {TITLES[file.hub]}" if plan is not None and file.hub != plan.hub else ""
+    return _bar(one_line(file.path), file.done, file.bytes, said + other)
+
+
 def _bar(name: str, done: int, total: int, said: str) -> Content:
     full = round(_BAR * done / max(1, total))
     return Content.assemble(
-        ("━" * full, "$primary"), ("━" * (_BAR - full), "$line"), (f"  {said}  ", "$quiet"), (shorten(name, 44), "bold")
+        ("━" * full, "$primary"), ("━" * (_BAR - full), "$line"), (f"  {said}  ", "$quiet"), (shorten(name, 36), "bold")
     )
