@@ -183,6 +183,12 @@ def test_a_stop_ends_all_rows_that_were_begun(
     assert len(ends(events(runner, requests, 4))) == 4
 
 
+def test_a_question_stopped_before_it_began_has_its_end(runner: Runner) -> None:
+    (only,) = runner.answer(asked("Hello")[0], lambda: True)
+    assert isinstance(only, Finished)
+    assert (only.reason, only.text, only.token_ids) == ("interrupted", "", ())
+
+
 def full_beyond(rows: int) -> Callable[[Callable[..., Tensor]], Callable[..., Tensor]]:
     """Return what makes a network run out of memory with more than ``rows`` rows."""
 

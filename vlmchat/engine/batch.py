@@ -69,10 +69,9 @@ class Batch:
             raise
 
     def _answer_all(self, arrivals: Arrivals) -> Iterator[RowEvent]:
-        while not self._stopped():
-            yield from self._admit(arrivals)
-            if not (self._alive or self._waiting):
-                break
+        # Before the first look at the stop: who is there already always gets an end.
+        yield from self._admit(arrivals)
+        while not self._stopped() and (self._alive or self._waiting):
             try:
                 with memory_guard("answering"):
                     if self._waiting and len(self._alive) < self._width:
@@ -81,6 +80,8 @@ class Batch:
                         yield from self._step()
             except OutOfMemory as problem:
                 yield from self._make_room(problem)
+            if not self._stopped():
+                yield from self._admit(arrivals)
         for turn in (*self._alive, *self._coming, *self._waiting):
             yield from self._finish(turn, "interrupted")
 
