@@ -59,13 +59,13 @@ def test_the_file_gives_the_table(tmp_path: Path) -> None:
 
 async def test_own_keys_work_and_are_shown(tmp_path: Path) -> None:
     file = tmp_path / "config.toml"
-    file.write_text('[keys]\nchats = "f11"\nsend = "f10"\nnonsense = "f1"\n', encoding="utf-8")
+    file.write_text('[keys]\nchats = "f11"\nsend = "ctrl+b"\nnonsense = "f1"\n', encoding="utf-8")
     async with driven(build(settings=load_settings(file=file)), (100, 30)) as run:
         assert "there is no action nonsense" in run.toasts
         assert "F11 Chats" in plain(run.chat.query_one("KeyHints"))
         await run.ready()
         await run.write("What?")
-        await run.pilot.press("f10")
+        await run.pilot.press("ctrl+b")
         await run.until(lambda: run.questions == ["What?"])
         await run.idle()
         await run.pilot.press("ctrl+o")
