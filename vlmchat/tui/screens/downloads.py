@@ -18,7 +18,7 @@ from vlmchat.plaintext import one_line
 from vlmchat.tui.actions import Scope, bindings
 from vlmchat.tui.downloads import BUSY, Download, Downloads
 from vlmchat.tui.text import say
-from vlmchat.tui.widgets.download_text import download_line, download_text, plan_text
+from vlmchat.tui.widgets.download_text import download_line, download_text, error_text, plan_text
 from vlmchat.tui.widgets.hints import KeyHints
 
 _LOOK_S = 0.2
@@ -57,7 +57,7 @@ class PlanScreen(ModalScreen[bool]):
             return
         self._shown = found
         if found.error is not None:
-            self.query_one(".about", Static).update(download_text(found))
+            self.query_one(".about", Static).update(error_text(found.error))
         elif found.plan is not None:
             self.query_one(".about", Static).update(plan_text(found.plan, self._fit))
         self.refresh_bindings()

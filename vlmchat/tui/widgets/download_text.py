@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from textual.content import Content
 
+from vlmchat.errors import VlmchatError
 from vlmchat.hub.source import TITLES, host
 from vlmchat.plaintext import one_line
 from vlmchat.tui.downloads import Download
@@ -63,8 +64,7 @@ def download_text(it: Download) -> Content:
     if it.plan is not None:
         lines.append(Content.styled(say("plan.from", hub=TITLES[it.plan.hub], host=host(it.plan.hub)), "$quiet"))
     if it.error is not None:
-        lines.append(Content.styled(one_line(it.error.message), "$error"))
-        lines.append(Content.styled(one_line(it.error.hint), "$foreground"))
+        lines.append(error_text(it.error))
     elif it.progress is not None:
         done, total = it.progress.done, it.progress.total
         said = f"{say('downloads.of', done=size(done), total=size(total))}  {speed(it.progress)}"
@@ -74,6 +74,11 @@ def download_text(it: Download) -> Content:
         lines.append(Content.styled(words, "$warning"))
     lines.append(Content.styled(say(f"downloads.{it.state}.tip"), "$primary"))
     return Content("\n").join(lines)
+
+
+def error_text(error: VlmchatError) -> Content:
+    """Return what happened and what to do about it."""
+    return Content.assemble((one_line(error.message), "$error"), "\n", (one_line(error.hint), "$foreground"))
 
 
 def speed(progress: Progress) -> str:
