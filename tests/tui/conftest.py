@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from textual.widgets import Input
 
 from vlmchat.tui.widgets.prompt import PromptArea
 
@@ -17,4 +18,5 @@ def own_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     for name in ("NO_COLOR", "TEXTUAL_ANIMATIONS", "COLORTERM", "LC_ALL", "LC_MESSAGES", "LANG", "TMUX"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setattr(PromptArea, "cursor_blink", False)
+    monkeypatch.setattr(Input, "cursor_blink", False)
     return home
