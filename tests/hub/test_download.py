@@ -17,7 +17,7 @@ from vlmchat.settings import Hub
 MIB = 1024**2
 NAME = "Own/Model-1B"
 BOTH = Wanted(NAME, NAME, NAME)
-QUICK = Limits(streams=4, piece_bytes=2 * MIB, connect_s=2.0, read_s=1.0, backoff_s=0.01)
+QUICK = Limits(streams=4, piece_bytes=2 * MIB, connect_s=2.0, read_s=3.0, backoff_s=0.01)
 CONTENTS = {
     "config.json": b'{"model_type": "x"}',
     "tokenizer.json": noise("tokenizer", 70_000),
