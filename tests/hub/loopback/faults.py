@@ -17,7 +17,7 @@ Kind: TypeAlias = Literal[
     "reset",  # the same with a TCP reset
     "stall",  # send nothing for ``seconds`` at that point, then go on
     "drip",  # go on at ``rate`` bytes per second from that point
-    "flip",  # one wrong byte at offset ``at``
+    "flip",  # one wrong byte at offset ``at``, or as near to it as this answer reaches
     "status",  # answer with ``status``, ``headers`` and ``body``
     "drop",  # close without an answer
     "wait",  # answer after ``seconds``

@@ -225,10 +225,12 @@ class Answerer(BaseHTTPRequestHandler):
                 self._send(descriptor, Span(span.start, point))
                 self._interrupt(fault)
                 self._send(descriptor, Span(point, span.stop), fault.rate)
-            elif fault.kind == "flip" and fault.at is not None and span.start <= fault.at < span.stop:
-                self._send(descriptor, Span(span.start, fault.at))
-                self._raw(bytes([os.pread(descriptor, 1, fault.at)[0] ^ 1]))
-                self._send(descriptor, Span(fault.at + 1, span.stop))
+            elif fault.kind == "flip" and point is not None and span.start < span.stop:
+                # Streams come in any order: an answer that does not reach ``at`` is spoilt where it is nearest to it.
+                wrong = min(point, span.stop - 1)
+                self._send(descriptor, Span(span.start, wrong))
+                self._raw(bytes([os.pread(descriptor, 1, wrong)[0] ^ 1]))
+                self._send(descriptor, Span(wrong + 1, span.stop))
             elif fault.kind == "chunked":
                 self._chunks(descriptor, span)
             else:
