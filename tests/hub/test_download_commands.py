@@ -12,6 +12,7 @@ from tests.cli.harness import call
 from tests.hub.loopback import Fault, Hubs, noise, status
 from vlmchat.chat.shelf import demo_folder
 from vlmchat.errors import ExitCode
+from vlmchat.hub import worker
 
 NAME = "internvl2:1b"
 REPOSITORY = "OpenGVLab/InternVL2-1B"
@@ -132,7 +133,8 @@ def test_a_model_that_is_here_needs_no_hub(model: Hubs) -> None:
     assert call("pull", NAME, "--hub", "huggingface").out == folder
 
 
-def test_a_download_that_was_begun_is_listed(model: Hubs) -> None:
+def test_a_download_that_was_begun_is_listed(model: Hubs, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(worker, "_LONGEST_BACKOFF_S", 0.05)
     model.huggingface.faults.add("content", "model.safetensors", Fault("cut", at=300_000), times=1)
     model.huggingface.faults.add("content", "model.safetensors", status(404))
     assert call("pull", NAME, "--yes", "--hub", "huggingface").code == ExitCode.DOWNLOAD
