@@ -1,8 +1,7 @@
 """Picture features kept on disk: asking about yesterday's picture skips the vision tower.
 
-What is kept is what the tower gave, in its dtype, so that the logits are the same to the bit. Reading and checking
-27 MB (13 tiles of InternVL2-8B) takes 30 ms, a tile of its tower on two cores 2 seconds. Writing is left to a
-thread of its own: the answer never waits for it.
+What is kept is what the tower gave, in its dtype, so that the logits are the same to the bit. Writing is left to
+a thread of its own: the answer never waits for it. Of the embedded model, three tiles: 0.3 ms instead of 23.
 """
 
 from __future__ import annotations
