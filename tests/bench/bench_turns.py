@@ -92,6 +92,8 @@ def growth(engine: TorchEngine, past: tuple[Message, ...], kv_bytes: int) -> Non
         "| context | ms a token | attention alone, ms | KV MB, held | estimate |\n| ---: | ---: | ---: | ---: | ---: |"
     )
     found = []
+    # A shortened chat keeps the buffers of the long one, which would count as held.
+    engine.runner.forget()
     for share in (8, 4, 2, 1):
         end, _ = ask(engine, *past[: len(past) // share], user("What was that?"), tokens=DECODED + 1)
         length, each = end.usage.prompt_tokens, 1 / end.timing.decode_tokens_per_s
