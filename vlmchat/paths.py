@@ -37,6 +37,11 @@ class Places:
         return self.data / "blobs"
 
     @property
+    def features(self) -> Path:
+        """Features of pictures seen before (:mod:`vlmchat.engine.feature_files`)."""
+        return self.cache / "features"
+
+    @property
     def settings(self) -> Path:
         """The user's ``config.toml``."""
         return self.config / "config.toml"

@@ -24,7 +24,7 @@ from vlmchat.plaintext import is_whole
 Hub: TypeAlias = Literal["auto", "huggingface", "modelscope"]
 Language: TypeAlias = Literal["auto", "en", "zh"]
 Previews: TypeAlias = Literal["auto", "kitty", "sixel", "half-block", "off"]
-Kind: TypeAlias = Literal["text", "flag", "whole", "number", "device"]
+Kind: TypeAlias = Literal["text", "flag", "whole", "size", "number", "device"]
 Part: TypeAlias = Literal["", "load", "vision", "sampling"]
 
 
@@ -77,6 +77,7 @@ KEYS: tuple[Key, ...] = (
     Key("offline", "flag", "Never use the network."),
     Key("yes", "flag", "Accept the licence and download without asking.", short="-y"),
     Key("private_urls", "flag", "Fetch pictures from private addresses too."),
+    Key("feature_cache", "size", "Megabytes of picture features kept on disk; 0 is off.", command_line=False),
     Key("quiet", "flag", "No progress, no notices.", short="-q"),
     Key("verbose", "flag", "Tracebacks and details with errors.", short="-v"),
     Key("theme", "text", "Theme of the app.", command_line=False),
@@ -94,6 +95,7 @@ _KINDS: Mapping[Kind, type | tuple[type, ...]] = {
     "device": str,
     "flag": bool,
     "whole": int,
+    "size": int,
     "number": (int, float),
 }
 _RULES: Mapping[Kind, str] = {
@@ -101,6 +103,7 @@ _RULES: Mapping[Kind, str] = {
     "device": "auto, cpu, cuda, cuda:N or mps",
     "flag": "true or false",
     "whole": "a whole number",
+    "size": "a whole number of megabytes, 0 or more",
     "number": "a number",
 }
 _FLAG_WORDS = {"1": True, "true": True, "yes": True, "0": False, "false": False, "no": False}
@@ -123,6 +126,8 @@ class Settings:
     """A missing model's licence is accepted and its files are fetched without asking."""
     private_urls: bool = False
     """Pictures may be fetched from addresses of this machine and of private networks too."""
+    feature_cache: int = 1000
+    """Megabytes (10**6 bytes) of picture features kept in the cache folder; 0: none are looked for or written."""
     quiet: bool = False
     verbose: bool = False
     theme: str | None = None
@@ -239,7 +244,7 @@ def _known(name: str, place: str) -> Key:
 
 def _from_text(key: Key, text: str, place: str) -> object:
     try:
-        if key.kind == "whole":
+        if key.kind in {"whole", "size"}:
             return int(text)
         if key.kind == "number":
             return float(text)
@@ -258,6 +263,8 @@ def _checked(key: Key, value: object, place: str) -> object:
     if isinstance(value, float) and not isfinite(value):
         raise _wrong(key, value, place)
     if isinstance(value, str) and not is_whole(value):
+        raise _wrong(key, value, place)
+    if key.kind == "size" and isinstance(value, int) and value < 0:
         raise _wrong(key, value, place)
     if key.kind == "device" and not _is_device(str(value)):
         raise _wrong(key, value, place)

@@ -39,14 +39,14 @@ def test_later_places_win_and_are_named(config: Path, monkeypatch: pytest.Monkey
 
 
 def test_every_key_can_be_set_in_every_place(config: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    samples = {"text": "x", "device": "cuda:1", "flag": "true", "whole": "3", "number": "0.5"}
+    samples = {"text": "x", "device": "cuda:1", "flag": "true", "whole": "3", "size": "0", "number": "0.5"}
     for key in KEYS:
         text = key.choices[-1] if key.choices else samples[key.kind]
         assert load_settings({key.name: text}).source(key.name) == key.option
         monkeypatch.setenv(key.variable, text)
         assert load_settings().source(key.name) == key.variable
         monkeypatch.delenv(key.variable)
-        plain = text if key.kind in {"flag", "whole", "number"} else f'"{text}"'
+        plain = text if key.kind in {"flag", "whole", "size", "number"} else f'"{text}"'
         config.write_text(f"{key.name} = {plain}\n", encoding="utf-8")
         assert load_settings().source(key.name) == str(config)
 
@@ -73,6 +73,7 @@ def test_a_file_named_by_option_or_variable_must_exist(tmp_path: Path, monkeypat
         ("device = 'tpu'", r"config\.toml: device must be auto, cpu"),
         ("max_tiles = 0", r"config\.toml: max_tiles must be at least 1"),
         ("temperature = nan", r"config\.toml: temperature must be a number"),
+        ("feature_cache = -1", r"config\.toml: feature_cache must be a whole number of megabytes, 0 or more, not -1"),
         ("[app]\ntheme = 'x'", r"config\.toml: app is no setting"),
         ("model =", "is not valid TOML"),
     ],

@@ -15,7 +15,7 @@ from vlmchat.chat import opening
 def scripted(monkeypatch: pytest.MonkeyPatch) -> ScriptedEngine:
     """The engine that commands run in this process will get."""
     engine = ScriptedEngine()
-    monkeypatch.setattr(opening, "create_engine", lambda interactive=False: engine)
+    monkeypatch.setattr(opening, "create_engine", lambda **_: engine)
     return engine
 
 

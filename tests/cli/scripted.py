@@ -27,5 +27,5 @@ def engine_from(script: str) -> ScriptedEngine:
 
 if __name__ == "__main__":
     engine = engine_from(sys.argv[1])
-    opening.create_engine = lambda interactive=False: engine
+    opening.create_engine = lambda **_: engine
     sys.exit(main(sys.argv[2:]))

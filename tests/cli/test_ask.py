@@ -236,6 +236,26 @@ def test_no_save_leaves_nothing(scripted: ScriptedEngine, home: Path) -> None:
     assert value["chat_id"] is None
     assert value["text"] == "A red circle."
     assert not home.exists()
+    assert scripted.requests[-1].private
+    call("ask", "Hi")
+    assert not scripted.requests[-1].private
+
+
+@pytest.mark.parametrize(("chosen", "given"), [(None, 1000), ("20", 20), ("0", 0)])
+def test_the_engine_is_told_what_features_may_take(
+    chosen: str | None, given: int, scripted: ScriptedEngine, model: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[int] = []
+
+    def create(feature_cache: int) -> ScriptedEngine:
+        told.append(feature_cache)
+        return scripted
+
+    monkeypatch.setattr(opening, "create_engine", create)
+    if chosen is not None:
+        monkeypatch.setenv("VLMCHAT_FEATURE_CACHE", chosen)
+    assert call("ask", "Hi").code == 0
+    assert told == [given]
 
 
 def test_continuing_a_chat(scripted: ScriptedEngine, model: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -338,7 +358,7 @@ class Interrupted(ScriptedEngine):
 def test_ctrl_c_while_loading(presses: int, monkeypatch: pytest.MonkeyPatch, home: Path) -> None:
     engine = Interrupted()
     engine.presses = presses
-    monkeypatch.setattr(opening, "create_engine", lambda interactive=False: engine)
+    monkeypatch.setattr(opening, "create_engine", lambda **_: engine)
     before = signal.getsignal(signal.SIGINT)  # a job in the background of a script begins with SIG_IGN
     result = call("ask", "Hi")
     assert (result.code, result.out, result.err) == (130, "", "")

@@ -14,6 +14,7 @@ from tests.cli.harness import call, on_terminal
 from tests.hub.test_local import WHOLE, fill, huggingface
 from tests.store.test_chats import with_turns
 from vlmchat.chat import shelf
+from vlmchat.engine.feature_files import FeatureFiles
 from vlmchat.hub.local import huggingface_cache
 from vlmchat.store.chats import ChatStore
 
@@ -164,12 +165,14 @@ def test_doctor_says_where_everything_is(home: Path, monkeypatch: pytest.MonkeyP
     with_turns(ChatStore(), "Hi")
     monkeypatch.setenv("VLMCHAT_TOP_P", "0.5")
     monkeypatch.delenv("HF_HUB_OFFLINE")
+    FeatureFiles(home / "cache" / "features", 10**6).write("ab" * 32, bytes(1468))
     result = call("doctor", "--seed", "3")
     assert result.code == 0
     for fact in ("vlmchat             0.", "torch  ", "memory  ", "free disk  ", str(home / "data" / "chats.db")):
         assert fact in result.out
     assert "top_p               0.5  (VLMCHAT_TOP_P)" in result.out
     assert "seed                3  (--seed)" in result.out
+    assert f"{home / 'cache' / 'features'} (1.5 kB)" in result.out
     assert "model               demo  (default)" in result.out
     assert "saved               1 chats, 1 turns" in result.out
     assert result.out.endswith("problems\n  none found\n")

@@ -375,7 +375,7 @@ any_line = st.binary(max_size=60) | near_misses | st.text(max_size=30).map(lambd
 def test_any_bytes_in_never_a_crash_never_a_lost_line(
     monkeypatch: pytest.MonkeyPatch, given_lines: list[bytes]
 ) -> None:
-    monkeypatch.setattr(opening, "create_engine", lambda interactive=False: ScriptedEngine())
+    monkeypatch.setattr(opening, "create_engine", lambda **_: ScriptedEngine())
     stdin = b"\n".join(given_lines)
     result = call("pipe", stdin=stdin)
     wanted = sum(1 for line in stdin.split(b"\n") if line.strip())

@@ -124,16 +124,17 @@ def open_model(
     yield from engine.load(target.folder, options, cancel)
 
 
-def create_engine(interactive: bool = False) -> Engine:
+def create_engine(interactive: bool = False, feature_cache: int = 0) -> Engine:
     """Return the real engine. Costs nothing until its first load: torch comes up on its own thread.
 
     Args:
         interactive: something is drawn beside it, so it should leave a core free.
+        feature_cache: megabytes of picture features kept on disk; 0 keeps none.
     """
     # Late, so that lists and help never pay for the engine's imports.
     from vlmchat.engine.torch_engine import TorchEngine
 
-    return TorchEngine(interactive)
+    return TorchEngine(interactive, feature_cache * 10**6)
 
 
 def _from_offer(found: Offer, name: str) -> Target:

@@ -282,7 +282,7 @@ class Session:
     def _request(self, messages: tuple[Message, ...], choices: Choices) -> Request:
         lead = () if choices.system is None else (system(choices.system),)
         vision = replace(self.vision, max_tiles=choices.max_tiles)
-        return Request((*lead, *messages), choices.sampling, vision, self.schema)
+        return Request((*lead, *messages), choices.sampling, vision, self.schema, private=self._store is None)
 
 
 def _kept(store: ChatStore | None, part: Part) -> Part:

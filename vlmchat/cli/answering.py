@@ -47,7 +47,7 @@ def opened(settings: Settings, target: Target, talk: Talk) -> Iterator[Opened]:
         KeyboardInterrupt: Ctrl-C while it was loading.
         VlmchatError: as :meth:`vlmchat.engine.api.Engine.load`.
     """
-    engine = opening.create_engine()
+    engine = opening.create_engine(feature_cache=settings.feature_cache)
     try:
         begun = time.monotonic()
         with interruptible() as cancel:

@@ -17,6 +17,7 @@ from vlmchat.chat.shelf import EMBEDDED, offers
 from vlmchat.cli.checks import existing, problems_of
 from vlmchat.cli.options import declare, examples, read_settings, take
 from vlmchat.cli.output import Talk, size_text, write_line
+from vlmchat.engine.feature_files import held_bytes
 from vlmchat.engine.machine import ask_driver
 from vlmchat.errors import ExitCode, VlmchatError
 from vlmchat.hub.local import huggingface_cache, modelscope_cache
@@ -94,6 +95,7 @@ def _places() -> Iterator[tuple[str, str]]:
     yield "chats", str(here.chats)
     yield "pictures", str(here.blobs)
     yield "cache", str(here.cache)
+    yield "picture features", f"{here.features} ({size_text(held_bytes(here.features))})"
     yield "state", str(here.state)
     yield "hugging face", str(huggingface_cache())
     yield "modelscope", str(modelscope_cache())

@@ -32,6 +32,8 @@ class Request:
     vision: VisionOptions = field(default_factory=VisionOptions)
     schema: str | None = None
     """The JSON Schema, as JSON, that the answer is held to while it is written; None: any text."""
+    private: bool = False
+    """It is not to leave anything on disk: features of its pictures neither."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,6 +12,7 @@ from torch import Tensor
 from vlmchat.engine.device import SMALL_MODEL
 from vlmchat.engine.events import Encoding, RowEvent
 from vlmchat.engine.grain import TILE_BATCH
+from vlmchat.engine.known_pictures import KnownPictures
 from vlmchat.engine.loader import Model
 from vlmchat.engine.turn import Turn
 from vlmchat.engine.vision_cache import VisionCache
@@ -44,6 +45,8 @@ class Pictures:
     def __init__(self, model: Model) -> None:
         self._model = model
         self.cache = VisionCache()
+        self.known: KnownPictures | None = None
+        """What is kept on disk; None: nothing is looked for there or written."""
         self.encoded_tiles = 0
         """Tiles that went through the vision tower since the load; tests count them."""
 
@@ -74,12 +77,19 @@ class Pictures:
         place = 0
         for number in _needed(turn):
             picture = turn.prompt.pictures[number]
-            known = self.cache.get(picture.key)
+            known = self._recall(picture.key, turn.request.private)
             if known is not None:
                 turn.features[number] = known
             elif picture.key not in jobs:
                 place += 1
                 jobs[picture.key] = _Job(turn, picture, place)
+
+    def _recall(self, key: str, private: bool) -> Tensor | None:
+        """Return the features of a picture seen before: in this process, or in any."""
+        found = self.cache.get(key)
+        if found is None and self.known is not None and (found := self.known.get(key, touch=not private)) is not None:
+            self.cache.put(key, found)
+        return found
 
     def _tiles(self, jobs: Iterable[_Job]) -> Iterator[tuple[_Job, Tensor]]:
         """Yield the tiles [1, 3, side, side] of each picture, one picture after the other in memory."""
@@ -110,6 +120,8 @@ class Pictures:
             if len(job.parts) == job.picture.tiles:
                 job.features = torch.cat(job.parts)
                 self.cache.put(job.picture.key, job.features)
+                if self.known is not None and not job.turn.request.private:
+                    self.known.put(job.picture.key, job.features)
             if job.turn.fresh:
                 places = sum(other.turn is job.turn for other in jobs)
                 yield job.turn.number, Encoding(job.place, places, len(job.parts), job.picture.tiles)

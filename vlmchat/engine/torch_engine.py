@@ -19,6 +19,7 @@ from vlmchat.engine.events import AnswerEvent, Loading, RowEvent
 from vlmchat.engine.view import Sight, sights
 from vlmchat.errors import ModelError
 from vlmchat.options import LoadOptions
+from vlmchat.paths import places
 
 if TYPE_CHECKING:
     from vlmchat.engine.generate import Runner
@@ -34,13 +35,15 @@ class _End:
 class TorchEngine:
     """Loads local folders with torch and answers with them; see :class:`vlmchat.engine.api.Engine`."""
 
-    def __init__(self, interactive: bool = False) -> None:
+    def __init__(self, interactive: bool = False, feature_bytes: int = 0) -> None:
         """Make an engine that does nothing yet.
 
         Args:
             interactive: something is drawn beside it, so leave it a core where there are enough.
+            feature_bytes: of picture features kept on disk for later processes; 0 keeps none.
         """
         self._interactive = interactive
+        self._feature_bytes = feature_bytes
         self._jobs: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
         self._thread: threading.Thread | None = None
         self._starting = threading.Lock()
@@ -109,7 +112,9 @@ class TorchEngine:
         import torch
 
         from vlmchat.engine.device import choose_threads
+        from vlmchat.engine.feature_files import FeatureFiles
         from vlmchat.engine.generate import Runner
+        from vlmchat.engine.known_pictures import KnownPictures
         from vlmchat.engine.loader import load
 
         if self._runner and self._runner.model.checkpoint.folder == folder and self._options == options:
@@ -120,12 +125,17 @@ class TorchEngine:
         if model is not None:
             torch.set_num_threads(choose_threads(model.about.weight_bytes, self._interactive))
             self._runner, self._options = Runner(model), options
+            if self._feature_bytes:
+                files = FeatureFiles(places().features, self._feature_bytes)
+                self._runner.pictures.known = KnownPictures(files, model)
             yield Loading("ready")
 
     def _unload(self, stopped: Stopped) -> Iterator[Loading]:
         if self._runner is not None:
             from vlmchat.engine.device import release_memory
 
+            if self._runner.pictures.known is not None:
+                self._runner.pictures.known.close()
             self._runner = None
             release_memory()
         yield from ()

@@ -206,7 +206,7 @@ class Desk:
             if self.engine is None:
                 from vlmchat.chat.opening import create_engine
 
-                self.engine = create_engine(interactive=True)
+                self.engine = create_engine(interactive=True, feature_cache=self.settings.feature_cache)
         return self.engine
 
     def _configured(self) -> Choices:

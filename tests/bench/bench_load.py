@@ -1,0 +1,60 @@
+"""Loading beside reading: how long a checkpoint takes from a warm page cache, against its bytes read into memory.
+
+    python -m tests.bench.bench_load
+
+InternVL2-1B's geometry, random weights in bfloat16 (1.9 GB). Run it alone on the machine.
+"""
+
+from __future__ import annotations
+
+import gc
+import platform
+import statistics
+import tempfile
+import time
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+import torch
+
+from tests.bench.checkpoints import INTERNVL2_1B, build_internvl2
+from vlmchat.engine.loader import load_now
+from vlmchat.options import LoadOptions
+
+REPEATS = 5
+WAYS = {
+    "bf16, mapped": LoadOptions(device="cpu", dtype="bfloat16"),
+    "to 8-bit": LoadOptions(device="cpu", dtype="bfloat16", quantization="8-bit"),
+    "to 4-bit": LoadOptions(device="cpu", dtype="bfloat16", quantization="4-bit"),
+    "to fp32 (twice the bytes)": LoadOptions(device="cpu", dtype="float32"),
+}
+
+
+def seconds(work: Callable[[], object]) -> float:
+    """Return how long ``work`` takes; what it made is gone afterwards."""
+    start = time.perf_counter()
+    made = work()
+    took = time.perf_counter() - start
+    del made
+    gc.collect()
+    return took
+
+
+def main() -> None:
+    """Run and print."""
+    folder = build_internvl2(Path(tempfile.gettempdir()) / "vlmchat-bench-1b", INTERNVL2_1B, torch.bfloat16)
+    file = folder / "model.safetensors"
+    print(f"{platform.machine()}, {torch.get_num_threads()} thread(s), {file.stat().st_size / 1e9:.1f} GB\n")
+    print("| | load s | read s | ratio |\n| --- | ---: | ---: | ---: |")
+    for name, options in WAYS.items():
+        pairs = []
+        # The first load imports the libraries and brings the file into the page cache.
+        for _ in range(1 + REPEATS):
+            pairs.append((seconds(partial(load_now, folder, options)), seconds(file.read_bytes)))
+        load, read = (statistics.median(pair[side] for pair in pairs[1:]) for side in (0, 1))
+        print(f"| {name} | {load:.2f} | {read:.2f} | {load / read:.2f} |")
+
+
+if __name__ == "__main__":
+    main()
