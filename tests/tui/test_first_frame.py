@@ -1,4 +1,4 @@
-"""The first frame comes before anything heavy: measured and looked at in a fresh interpreter."""
+"""The first frame comes before anything heavy: looked at in a fresh interpreter."""
 
 from __future__ import annotations
 
@@ -11,8 +11,6 @@ from pathlib import Path
 import pytest
 
 HEAVY = ("torch", "transformers", "numpy", "PIL", "modelscope", "huggingface_hub", "safetensors", "markdown_it")
-BUDGET_S = 0.35
-"""CPU-seconds from the start of the process to the first frame, which names the model and takes typing."""
 
 PROBE = """
 import json, resource, sys
@@ -75,15 +73,12 @@ def first_frame(kind: str, home: Path) -> dict[str, object]:
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="the resource module counts CPU-seconds on POSIX only")
-def test_first_frame_is_cheap_and_complete(tmp_path: Path) -> None:
-    frames = [first_frame("ours", tmp_path) for _ in range(3)]
-    bare = min(float(str(first_frame("bare", tmp_path)["cpu"])) for _ in range(3))
-    ours = min(float(str(frame["cpu"])) for frame in frames)
-    frame = frames[0]
+def test_first_frame_is_complete_before_anything_heavy(tmp_path: Path) -> None:
+    """What it costs is printed, not asserted; ``tests.bench.bench_app`` measures it beside its peers."""
+    frame, bare = first_frame("ours", tmp_path), first_frame("bare", tmp_path)
+    print(f"  first frame: {frame['cpu']:.3f} CPU-s, of a bare Textual app {bare['cpu']:.3f}")
     assert frame["heavy"] == []
     assert "demo" in str(frame["text"])
     assert "loading" in str(frame["text"])
     assert "Ask about a picture" in str(frame["text"])
     assert "PromptArea" in str(frame["focus"])
-    # On a machine where even a bare Textual app is slower than 0.19 the budget grows with it.
-    assert ours <= max(BUDGET_S, bare * BUDGET_S / 0.19), f"{ours:.3f} s, a bare Textual app takes {bare:.3f} s"
