@@ -3,8 +3,8 @@
 ONE worker thread runs every load and every answer, one after the other. Each piece of work has an
 id and a cancel event; each message carries the id of the work it comes from, and the receiver
 drops what belongs to work it no longer shows (Textual's ``exclusive=True`` does not stop a thread,
-so a superseded answer may still speak). New text is announced once and taken all at once, at most
-every :data:`TAKE_S`: a message per token costs more than the drawing itself (style notes: 1,000
+so a superseded answer may still speak). New text is announced once and taken all at once, when
+:mod:`vlmchat.tui.pace` says so: a message per token costs more than the drawing itself (style notes: 1,000
 pieces took 1.65 s of CPU singly, 0.97 s in batches of 33 ms), and a slow screen just takes more.
 """
 
@@ -29,10 +29,6 @@ from vlmchat.engine.events import AnswerEvent, Delta, Encoding, Finished, Loadin
 from vlmchat.errors import VlmchatError
 from vlmchat.paths import places
 from vlmchat.tui.text import say
-
-TAKE_S = 0.04
-"""How long the receiver lets text gather after it was announced."""
-
 
 ANSWER_PATIENCE_S = 5.0
 """How long closing waits for a stopped answer to reach the store: one token, tile or prefill chunk."""

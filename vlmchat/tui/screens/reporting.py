@@ -65,7 +65,7 @@ class Reporting(Screen[None]):
     def _answer_text(self, message: bridge.AnswerText) -> None:
         if self.desk.is_current(message):
             self.flow.exchange.announce(message.take)
-            self.set_timer(bridge.TAKE_S, self.flow.exchange.draw)
+            self.set_timer(self.flow.exchange.pace.wait(), self.flow.exchange.draw)
             self.status.show(say("status.answering"), "success")
 
     @on(bridge.AnswerFinished)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
+from vlmchat.tui.pace import Pace
 from vlmchat.tui.text import say
 from vlmchat.tui.widgets.transcript import Transcript
 from vlmchat.tui.widgets.turn import QuestionView, Shown
@@ -18,6 +19,8 @@ class Exchange:
 
     def __init__(self, transcript: Transcript) -> None:
         self._transcript = transcript
+        self.pace = Pace()
+        """Says when text that has arrived is to be drawn."""
         self._question: QuestionView | None = None
         self._answer: AnswerView | None = None
         self._take: Callable[[], str] | None = None
@@ -75,3 +78,4 @@ class Exchange:
     def forget(self) -> None:
         """Leave the views to the transcript: they are history now."""
         self._question = self._answer = self._take = None
+        self.pace.forget()

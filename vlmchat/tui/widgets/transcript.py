@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, cast
 from textual.app import ComposeResult
 from textual.containers import Vertical, VerticalScroll
 from textual.content import Content
+from textual.events import Resize
 from textual.widgets import Static
 
 from vlmchat.tui.actions import key_of
@@ -18,6 +19,8 @@ from vlmchat.tui.widgets.turn import QuestionView, Shown, TurnView
 if TYPE_CHECKING:
     from vlmchat.tui.widgets.answer import AnswerView
 
+NEAR, FAR = 1, 2
+"""Pages above and below the window: nearer than the first an answer is awake, further than the second it rests."""
 FIRST_SHOWN = 40
 """Turns of a reopened chat that are drawn at once; earlier ones on demand."""
 
@@ -72,6 +75,7 @@ class Transcript(VerticalScroll, can_focus=False):
     def __init__(self) -> None:
         super().__init__()
         self._hidden: list[Shown] = []
+        self._width = 0
 
     def compose(self) -> ComposeResult:
         """Begin empty, with a welcome."""
@@ -110,6 +114,7 @@ class Transcript(VerticalScroll, can_focus=False):
         view = QuestionView(question, note)
         await self.turns.mount(view)
         self.anchor()
+        self.call_after_refresh(self.tend)
         return view
 
     async def add_answer(self) -> AnswerView:
@@ -140,6 +145,7 @@ class Transcript(VerticalScroll, can_focus=False):
         async with self.batch():
             await self.turns.remove_children(views[same:])
             await self.turns.mount_all([_view(it) for it in shown[start + same :]])
+        self.call_after_refresh(self.tend)
 
     async def _show_anew(self, shown: Sequence[Shown]) -> None:
         """Show the last :data:`FIRST_SHOWN` turns of a branch; earlier ones come in on demand."""
@@ -152,6 +158,36 @@ class Transcript(VerticalScroll, can_focus=False):
             await self.turns.mount(Earlier(Content(say("turn.earlier", count=len(self._hidden)))))
         await self.turns.mount_all([_view(it) for it in shown[-FIRST_SHOWN:]])
         self.anchor()
+        self.call_after_refresh(self.tend)
+
+    def watch_scroll_y(self, old_value: float, new_value: float) -> None:
+        """Have what comes into view awake before it is drawn."""
+        super().watch_scroll_y(old_value, new_value)
+        self.tend()
+
+    def on_resize(self, event: Resize) -> None:
+        """Wake all when lines break elsewhere: the heights they rest with hold no more."""
+        if self._width != event.size.width:
+            self._width = event.size.width
+            for view in self.views:
+                view.wake()
+            self.call_after_refresh(self.tend)
+
+    def tend(self) -> None:
+        """Let answers rest that are far from the window, and wake those near it.
+
+        Textual lays out every widget of a screen with every change of it: in a chat of 10,000 tokens a key took
+        65 ms, with its answers at rest PRICE.
+        """
+        page, top = self.size.height, 0
+        for view in self.turns.children:
+            bottom = top + view.outer_size.height + view.styles.margin.bottom
+            away = max(self.scroll_y - bottom, top - self.scroll_y - page)
+            if isinstance(view, TurnView) and away <= NEAR * page:
+                view.wake()
+            elif isinstance(view, TurnView) and away > FAR * page and not self.screen.selections:
+                view.rest()
+            top = bottom
 
     async def page(self, direction: int) -> None:
         """Scroll one page; at the very top the earlier turns come in."""

@@ -82,6 +82,12 @@ class TurnView(Vertical, can_focus=True):
         """Show what was stored of it, and its place among its versions."""
         self.shown = shown
 
+    def rest(self) -> None:
+        """Become an empty box of the present height, where that saves anything: a question is small."""
+
+    def wake(self) -> None:
+        """End the rest."""
+
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
         """Offer only what can be done with this turn."""
         if action == "deed" and parameters:
