@@ -1,14 +1,13 @@
-"""What the app costs: first frame, key presses while text streams, tokens per second beside ``ask``.
+"""What the app costs: first frame, key presses while text streams; tokens per second are ``bench_rate``.
 
-``python -m tests.bench.bench_app [frame] [chats] [keys] [rate]``; all of them when none is named. Peers are
-measured in the same run: a bare Textual app for the first frame, an empty store for ten thousand chats, the
-engine's own stream (what ``ask`` prints) for the rate. Run it alone on the machine.
+``PEERS="…/bin/oterm …/bin/elia" python -m tests.bench.bench_app [frame] [chats] [keys] [peers]``; all of them when
+none is named. Peers are measured in the same run: a bare Textual app and the programs named in ``PEERS`` for the
+first frame, an empty store for ten thousand chats. Run it alone on the machine.
 """
 
 from __future__ import annotations
 
 import asyncio
-import json
 import os
 import statistics
 import sys
@@ -23,22 +22,18 @@ from rich.console import RenderableType
 from textual.events import Key
 from textual.screen import Screen
 
+from tests.bench.terminal import Cost, Terminal
 from tests.fakes import ScriptedEngine
-from tests.tui.helpers import Driven, build, driven
+from tests.tui.helpers import Driven, build, draw_picture, driven
 from tests.tui.test_first_frame import first_frame
-from vlmchat.chat.opening import create_engine, find, open_model
-from vlmchat.chat.session import Session
-from vlmchat.conversation import user
-from vlmchat.engine.events import Finished
-from vlmchat.options import LoadOptions, Sampling
-from vlmchat.settings import Settings
+from vlmchat.conversation import Message, Text, user
+from vlmchat.media.image import read_picture
+from vlmchat.store import codec
 from vlmchat.store.chats import ChatStore
 from vlmchat.store.schema import connect, transaction
 
 RUNS = 5
 CHATS = 10_000
-HOT = Sampling(max_new_tokens=300, temperature=100.0, seed=1)
-"""Sampled so hot the embedded model does not find its end: an answer long enough to be timed."""
 
 
 def frame() -> None:
@@ -66,8 +61,11 @@ def chats() -> None:
 
 
 def fill(store: ChatStore) -> None:
-    """Write ten thousand chats of one question with a picture's name and one answer, all at once."""
+    """Write ten thousand chats of one question about a picture and one answer, all at once."""
     store.create_chat("demo", "The first")
+    with tempfile.TemporaryDirectory() as folder:
+        paths = [draw_picture(Path(folder) / f"{at}.png", (40 + at, 32)) for at in range(64)]
+        kept = [store.keep_picture(read_picture(path)) for path in paths]
     store.close()
     now = time.time()
     with closing(connect(store.database)) as connection, transaction(connection):
@@ -78,8 +76,10 @@ def fill(store: ChatStore) -> None:
                 (chat, title, now, now - number, f"a{chat}"),
             )
             texts = (f"This is question {number} about a colour?", f"The answer to it is {number}.")
-            for role, turn, parent, text in (("user", "q", None, texts[0]), ("assistant", "a", "q", texts[1])):
-                parts = json.dumps([{"type": "text", "text": text}])
+            shown = kept[number % len(kept)]
+            messages = (user(texts[0], shown), Message("assistant", (Text(texts[1]),)))
+            for message, turn, parent, text in zip(messages, "qa", (None, "q"), texts, strict=True):
+                role, parts = message.role, codec.encode_parts(message)
                 connection.execute(
                     "INSERT INTO turns (id, chat_id, parent, role, parts, text, status, created) "
                     "VALUES (?, ?, ?, ?, ?, ?, 'complete', ?)",
@@ -141,46 +141,32 @@ async def one_key(run: Driven, painted: list[float]) -> float:
     return painted[-1] - start
 
 
-def rate() -> None:
-    """Tokens per second of the embedded model in the app, beside the same stream without it."""
-    with tempfile.TemporaryDirectory() as home:
-        os.environ["VLMCHAT_HOME"] = home
-        alone = asyncio.run(rate_alone())
-        app = asyncio.run(rate_in_app())
-        print(f"tokens/s: ask {alone:.0f}, app {app:.0f}, ratio {app / alone:.2f}")
+def peers() -> None:
+    """CPU-seconds and memory to the first frame in a terminal, beside the programs named in ``PEERS``."""
+    bare = "from textual.app import App\nfrom textual.widgets import Static\n"
+    bare += "class Bare(App):\n def compose(self): yield Static('a bare Textual app ' * 9)\nBare().run()"
+    commands = {"vlmchat": [sys.executable, "-m", "vlmchat"], "bare Textual app": [sys.executable, "-c", bare]}
+    commands |= {Path(path).name: [path] for path in os.environ.get("PEERS", "").split()}
+    for name, command in commands.items():
+        costs = [cost for cost in (start_of(command) for _ in range(RUNS)) if cost is not None]
+        if costs:
+            cpu = statistics.median(cost.cpu_s for cost in costs)
+            memory = statistics.median(cost.peak_bytes for cost in costs)
+            print(f"first frame in a terminal, {name}: {cpu:.2f} CPU-seconds, {memory / 1e6:.0f} MB")
+        else:
+            print(f"first frame in a terminal, {name}: not installed, or it draws nothing")
 
 
-async def rate_alone() -> float:
-    """The median rate without an app."""
-    engine = create_engine()
-    for _ in open_model(engine, find("demo"), LoadOptions()):
-        pass
-    rates = []
-    for _ in range(RUNS):
-        session = Session(engine, None, "demo")
-        session.sampling = HOT
-        events = session.ask(user("Go on.").parts)
-        rates += [event.timing.decode_tokens_per_s for event in events if isinstance(event, Finished)]
-    engine.close()
-    return statistics.median(rates)
-
-
-async def rate_in_app() -> float:
-    """The median rate with the app drawing every token."""
-    rates = []
-    async with driven(build(create_engine(interactive=True), model="demo", settings=Settings(sampling=HOT))) as run:
-        await run.until(lambda: run.desk.model is not None)
-        for _ in range(RUNS):
-            await run.pilot.press("ctrl+n")
-            await run.asked("Go on.")
-            shown = run.answers[-1].shown
-            assert shown is not None
-            assert shown.turn.provenance is not None
-            rates.append(shown.turn.provenance.decode_tokens_per_s)
-    return statistics.median(rates)
+def start_of(command: list[str]) -> Cost | None:
+    """Start ``command`` in a home of its own and return what its first frame cost."""
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as home:
+        terminal = Terminal(command, {"VLMCHAT_HOME": home, "HOME": home})
+        cost = terminal.first_frame()
+        terminal.kill()
+        return cost
 
 
 if __name__ == "__main__":
-    parts = {"frame": frame, "chats": chats, "keys": keys, "rate": rate}
+    parts = {"frame": frame, "chats": chats, "keys": keys, "peers": peers}
     for name in sys.argv[1:] or parts:
         parts[name]()

@@ -43,7 +43,8 @@ class Home:
             return []
         with closing(sqlite3.connect(f"file:{database}?mode=ro", uri=True)) as connection:
             rows = connection.execute(
-                "SELECT provenance FROM turns WHERE role = 'assistant' AND status IN ('complete', 'length') ORDER BY seq"
+                "SELECT provenance FROM turns WHERE role = 'assistant' "
+                "AND status IN ('complete', 'length') ORDER BY seq"
             ).fetchall()
         return [float(json.loads(row[0])["decode_tokens_per_s"]) for row in rows]
 
@@ -89,7 +90,9 @@ def by_ask(home: Home, streaming: bool) -> None:
         terminal.until(lambda: False, LOADED_S)
         terminal.kill()
     else:
-        subprocess.run([*command, "--no-stream"], env=os.environ | home.environment, stdout=subprocess.DEVNULL, check=True)
+        subprocess.run(
+            [*command, "--no-stream"], env=os.environ | home.environment, stdout=subprocess.DEVNULL, check=True
+        )
 
 
 def main() -> None:

@@ -43,7 +43,7 @@ class Terminal:
         if self.pid == 0:
             os.environ.update({"TERM": "xterm-256color", "COLORTERM": "truecolor", **environment})
             with suppress(OSError):
-                os.execvp(command[0], command)
+                os.execvp(command[0], list(command))
             os._exit(127)
         fcntl.ioctl(self._ours, termios.TIOCSWINSZ, struct.pack("HHHH", 40, 120, 0, 0))
         self.output = b""

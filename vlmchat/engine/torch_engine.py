@@ -6,6 +6,7 @@ with the first load, so that a front end is on the screen long before.
 
 from __future__ import annotations
 
+import gc
 import queue
 import threading
 from collections.abc import Callable, Iterable, Iterator
@@ -128,6 +129,9 @@ class TorchEngine:
             if self._feature_bytes:
                 files = FeatureFiles(places().features, self._feature_bytes)
                 self._runner.pictures.known = KnownPictures(files, model)
+            # All that is alive now stays. Walking torch's and transformers' objects again with every full
+            # collection was half of what the app's thread did: 15 % of a core while it drew, 7 % without.
+            gc.freeze()
             yield Loading("ready")
 
     def _unload(self, stopped: Stopped) -> Iterator[Loading]:
@@ -137,6 +141,7 @@ class TorchEngine:
             if self._runner.pictures.known is not None:
                 self._runner.pictures.known.close()
             self._runner = None
+            gc.unfreeze()
             release_memory()
         yield from ()
 

@@ -176,8 +176,8 @@ class Transcript(VerticalScroll, can_focus=False):
     def tend(self) -> None:
         """Let answers rest that are far from the window, and wake those near it.
 
-        Textual lays out every widget of a screen with every change of it: in a chat of 10,000 tokens a key took
-        65 ms, with its answers at rest PRICE.
+        Textual lays out every widget of a screen with every change of it: in a chat of 10,000 tokens that took
+        40 ms of each drawing, with its answers at rest 12.
         """
         page, top = self.size.height, 0
         for view in self.turns.children:
