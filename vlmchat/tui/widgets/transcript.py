@@ -177,7 +177,7 @@ class Transcript(VerticalScroll, can_focus=False):
         """Let answers rest that are far from the window, and wake those near it.
 
         Textual lays out every widget of a screen with every change of it: in a chat of 10,000 tokens that took
-        40 ms of each drawing, with its answers at rest 12.
+        40 ms of each drawing, with its answers at rest 12 to 17.
         """
         page, top = self.size.height, 0
         for view in self.turns.children:
