@@ -11,11 +11,13 @@ import pytest
 
 from tests.catalog.test_catalog import NAMES
 from tests.cli.harness import call, on_terminal
+from tests.conftest import png
 from tests.hub.test_local import WHOLE, fill, huggingface
 from tests.store.test_chats import with_turns
 from vlmchat.chat import shelf
 from vlmchat.engine.feature_files import FeatureFiles
 from vlmchat.hub.local import huggingface_cache
+from vlmchat.media.image import read_picture
 from vlmchat.store.chats import ChatStore
 
 
@@ -161,10 +163,12 @@ def test_a_broken_store_is_one_sentence(home: Path) -> None:
     assert "Traceback" not in result.err
 
 
+@pytest.mark.usefixtures("healthy")
 def test_doctor_says_where_everything_is(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with_turns(ChatStore(), "Hi")
+    store = ChatStore()
+    store.keep_picture(read_picture(png()))
+    with_turns(store, "Hi")
     monkeypatch.setenv("VLMCHAT_TOP_P", "0.5")
-    monkeypatch.delenv("HF_HUB_OFFLINE")
     FeatureFiles(home / "cache" / "features", 10**6).write("ab" * 32, bytes(1468))
     result = call("doctor", "--seed", "3")
     assert result.code == 0
@@ -172,9 +176,9 @@ def test_doctor_says_where_everything_is(home: Path, monkeypatch: pytest.MonkeyP
         assert fact in result.out
     assert "top_p               0.5  (VLMCHAT_TOP_P)" in result.out
     assert "seed                3  (--seed)" in result.out
-    assert f"{home / 'cache' / 'features'} (1.5 kB)" in result.out
+    assert f"features            {home / 'cache' / 'features'}\n  features held       1.5 kB\n" in result.out
     assert "model               demo  (default)" in result.out
-    assert "saved               1 chats, 1 turns" in result.out
+    assert "saved               1\n  turns               1\n" in result.out
     assert result.out.endswith("problems\n  none found\n")
 
 
@@ -200,9 +204,9 @@ def test_doctor_outlives_what_is_wrong(home: Path, demo: Path, monkeypatch: pyte
 @pytest.mark.parametrize(
     ("script", "seen"),
     [
-        ("echo 'NVIDIA Toy, 8192 MiB, 555.1'", "gpu                 NVIDIA Toy, 8192 MiB, 555.1"),
-        ("exit 9", "none that nvidia-smi knows"),
-        ("exec sleep 30", "none that nvidia-smi knows"),
+        ("echo 'NVIDIA Toy, 8192 MiB, 555.1'", "gpus                NVIDIA Toy, 8192 MiB, 555.1"),
+        ("exit 9", "gpus                -"),
+        ("exec sleep 30", "gpus                -"),
     ],
 )
 def test_doctor_asks_the_driver_and_never_hangs(
@@ -213,5 +217,5 @@ def test_doctor_asks_the_driver_and_never_hangs(
     tool.write_text(f"#!/bin/sh\n{script}\n", encoding="utf-8")
     tool.chmod(tool.stat().st_mode | stat.S_IXUSR)
     monkeypatch.setenv("PATH", f"{tool.parent}{os.pathsep}{os.environ['PATH']}")
-    monkeypatch.setattr("vlmchat.cli.doctor._GPU_PATIENCE_S", 0.2)
+    monkeypatch.setattr("vlmchat.cli.examination._GPU_PATIENCE_S", 0.2)
     assert seen in call("doctor").out

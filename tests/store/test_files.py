@@ -190,12 +190,12 @@ def test_health_finds_missing_pictures_and_damage() -> None:
     store.add_turn(chat, None, user("look", picture))
     assert picture.path is not None
     picture.path.unlink()
-    assert "1 pictures of saved chats are missing" in check(store.database, store.pictures).problems[0]
+    assert "1 pictures of saved chats are missing" in check(store.database, store.pictures).problems[0].message
     store.close()
     for leftover in store.database.parent.glob("chats.db-*"):
         leftover.unlink()
     store.database.write_bytes(b"x" * 4096)
-    assert "damaged" in check(store.database, store.pictures).problems[0]
+    assert "damaged" in check(store.database, store.pictures).problems[0].message
 
 
 def test_what_cannot_be_decoded_is_an_error_of_the_store() -> None:

@@ -66,7 +66,9 @@ def sweep(folder: Path, known: Collection[str]) -> int:
 
 def _write_whole(target: Path, data: bytes) -> None:
     """Write beside the target and rename: a reader sees nothing or all of it, a crash leaves a ``.part``."""
-    target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    for folder in (target.parent.parent, target.parent):
+        # One by one: ``parents`` gives the folders above the umask's mode, and these are private.
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(dir=target.parent, prefix=target.name[:16] + ".", suffix=".part")
     try:
         with os.fdopen(handle, "wb") as file:
