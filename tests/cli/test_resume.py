@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
+import os
 import random
 import signal
 import subprocess
@@ -48,6 +50,44 @@ def test_results_carry_their_key_and_are_not_asked_again(scripted: ScriptedEngin
     assert len(scripted.loads) == 2, "with nothing to ask nothing is loaded"
 
 
+def test_failed_lines_are_asked_again_when_wanted(scripted: ScriptedEngine, output: Path, tmp_path: Path) -> None:
+    late = tmp_path / "late.png"
+    requests = lines({"id": 1, "prompt": "x"}, {"id": 2, "images": [str(late)]}, {"id": 3, "prompt": "y"}, {"id": 4})
+    assert call("pipe", "--output", str(output), "--prompt", "What?", stdin=requests).code == 8
+    output.chmod(0o640)
+    late.write_bytes(png())
+    arguments = ("pipe", "--output", str(output), "--prompt", "What?", "--resume", "--retry-failed")
+    again = call(*arguments, stdin=requests)
+    assert (again.code, again.err.splitlines()[-1]) == (0, "3 lines were answered before.")
+    assert [(result["id"], "error" in result) for result in read(output)] == [
+        (1, False),
+        (3, False),
+        (4, False),
+        (2, False),
+    ]
+    assert output.stat().st_mode & 0o777 == 0o640
+    assert [path.name for path in tmp_path.iterdir() if path.name.endswith(".part")] == []
+    before = output.read_bytes()
+    assert call(*arguments, stdin=requests).code == 0
+    assert output.read_bytes() == before, "nothing is left to ask again"
+
+
+def test_a_disk_without_room_for_the_copy_leaves_the_file_as_it_was(
+    scripted: ScriptedEngine, output: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    call("pipe", "--output", str(output), stdin=lines({"id": 1, "colour": 1}))
+    before = output.read_bytes()
+
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    result = call("pipe", "--output", str(output), "--resume", "--retry-failed", stdin=lines({"id": 1, "prompt": "x"}))
+    assert (result.code, "without --retry-failed" in result.err) == (5, True)
+    assert output.read_bytes() == before
+    assert [path for path in output.parent.iterdir() if path.name.endswith(".part")] == []
+
+
 def test_equal_lines_are_as_many_inputs(scripted: ScriptedEngine, output: Path) -> None:
     call("pipe", "--output", str(output), stdin=lines({"prompt": "x"}, {"prompt": "x"}))
     call("pipe", "--output", str(output), "--resume", stdin=lines(*[{"prompt": "x"}] * 5))
@@ -74,6 +114,7 @@ def test_a_torn_last_line_is_taken_away(scripted: ScriptedEngine, output: Path, 
     ("arguments", "content", "code", "says"),
     [
         (("--resume",), None, 2, "--resume goes on with a file of results."),
+        (("--output", "FILE", "--retry-failed"), "", 2, "--retry-failed asks again what"),
         (("--output", "FILE", "--format", "text"), None, 2, "--format text keeps no ids in the file."),
         (("--output", "FILE"), "{}\n", 2, "FILE holds results already."),
         (("--output", "FILE", "--resume"), "my notes\n", 4, "Line 1 of FILE is no result of"),

@@ -39,6 +39,7 @@ from vlmchat.settings import Settings
     "--batch-size", type=click.IntRange(1, 1024), default=1, metavar="N", help="Answer so many lines at a time."
 )
 @click.option("--resume", is_flag=True, help="Leave out what FILE answers already.")
+@click.option("--retry-failed", is_flag=True, help="With --resume: ask again what FILE has an error for.")
 @shared()
 def command(settings: Settings, talk: Talk, **given: Any) -> ExitCode:
     r"""Answer one request per line of stdin, in order, each written as soon as it is done.
@@ -48,8 +49,8 @@ def command(settings: Settings, talk: Talk, **given: Any) -> ExitCode:
     object, and the next line goes on. Nothing is saved among the chats.
 
     With --output the results also carry the "key" of their input, its id or a hash of the line, by which
-    --resume knows them: after any end, each input is in FILE once. Failed lines count as answered, an
-    answer that Ctrl-C cut short does not.
+    --resume knows them: after any end, each input is in FILE once. Failed lines count as answered unless
+    --retry-failed takes them out first; an answer that Ctrl-C cut short does not.
     """
     # Late: --help and completion need none of it.
     from vlmchat.cli.piping import PipeOptions, pipe

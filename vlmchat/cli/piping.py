@@ -44,6 +44,7 @@ class PipeOptions:
     schema: str | None
     output: Path | None
     resume: bool
+    retry_failed: bool
     batch_size: int
 
 
@@ -77,6 +78,8 @@ def pipe(settings: Settings, talk: Talk, options: PipeOptions) -> ExitCode:
     """
     if options.resume and options.output is None:
         raise UsageError("--resume goes on with a file of results.", "Name it with --output FILE.")
+    if options.retry_failed and not options.resume:
+        raise UsageError("--retry-failed asks again what an earlier run could not answer.", "Add --resume.")
     if options.output is not None and options.form == "text":
         raise UsageError("--format text keeps no ids in the file.", "Leave one of --output and --format text out.")
     settings, prompt, shape_text = with_kept(settings, options.prompt, options.schema, options.variables)
@@ -84,9 +87,9 @@ def pipe(settings: Settings, talk: Talk, options: PipeOptions) -> ExitCode:
     schema = None if shape_text is None else read_schema(shape_text)
     target = obtain(settings, talk, settings.model)
     settings = replace(settings, vision=target.vision(settings.vision))
-    results: Results = (
-        StdoutResults() if options.output is None else FileResults(options.output.expanduser(), options.resume)
-    )
+    results: Results = StdoutResults()
+    if options.output is not None:
+        results = FileResults(options.output.expanduser(), options.resume, options.retry_failed)
     with ExitStack() as stack:
         stack.enter_context(closing(results))
         run = _Run(settings, talk, options, schema, results)

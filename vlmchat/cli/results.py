@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import stat
 from collections import Counter
 from pathlib import Path
+from tempfile import mkstemp
 from typing import Protocol
 
 from vlmchat.cli.output import json_line, write
@@ -57,12 +59,19 @@ class FileResults:
     each input is in it once. Several inputs may share a key; the file tells how many of them are answered.
     """
 
-    def __init__(self, path: Path, resume: bool) -> None:
+    def __init__(self, path: Path, resume: bool, retry_failed: bool = False) -> None:
         """Open ``path``; with ``resume`` what it holds counts as done.
+
+        Args:
+            path: made where it is not there.
+            resume: go on with what it holds.
+            retry_failed: take the lines of failed inputs out first, in one step, so that these are asked again;
+                their new results stand at the end.
 
         Raises:
             UsageError: it holds something and ``resume`` was not given, or another process writes it.
             InputError: it cannot be opened, or holds lines that are no results.
+            DiskFull: no room for the file without the failed lines; the file is as it was.
         """
         self._path = path
         self._done: Counter[str] = Counter()
@@ -74,7 +83,9 @@ class FileResults:
         try:
             self._lock()
             if os.fstat(self._file).st_size:
-                self._read(resume)
+                failed = self._read(resume)
+                if failed and retry_failed:
+                    self._take_out(failed)
         except BaseException:
             os.close(self._file)
             raise
@@ -116,26 +127,60 @@ class FileResults:
                     f"Another process is writing {self._path}.", "Wait for it, or name another file."
                 ) from problem
 
-    def _read(self, resume: bool) -> None:
+    def _read(self, resume: bool) -> Counter[str]:
+        """Count what is answered, take away a part of a line, and return how many results of each key are errors."""
         if not resume:
             raise UsageError(
                 f"{self._path} holds results already.", "Go on with them with --resume, or name another file."
             )
         whole = 0
+        failed: Counter[str] = Counter()
         with os.fdopen(os.dup(self._file), "rb") as file:
             file.seek(0)
             for number, line in enumerate(file, 1):
                 if not line.endswith(b"\n"):
                     break
-                self._done[self._key_of(line, number)] += 1
+                key, is_error = self._parse(line, number)
+                self._done[key] += 1
+                failed[key] += is_error
                 whole += len(line)
         os.ftruncate(self._file, whole)
+        return +failed
 
-    def _key_of(self, line: bytes, number: int) -> str:
+    def _take_out(self, failed: Counter[str]) -> None:
+        """Put a file without the errors in the place of this one: a reader sees the one or the other, whole."""
+        target, old = self._path.resolve(), self._file
+        part = None
         try:
-            key = json.loads(line)["key"]
+            handle, name = mkstemp(".part", f".{target.name}.", target.parent)
+            part = Path(name)
+            with os.fdopen(os.dup(old), "rb") as file, os.fdopen(handle, "wb") as rest:
+                file.seek(0)
+                rest.writelines(line for number, line in enumerate(file, 1) if not self._parse(line, number)[1])
+                rest.flush()
+                os.fsync(rest.fileno())
+            part.chmod(stat.S_IMODE(os.fstat(old).st_mode))
+            self._file = os.open(part, os.O_RDWR | os.O_APPEND | getattr(os, "O_BINARY", 0))
+            self._lock()
+            part.replace(target)
+        except OSError as problem:
+            if part is not None:
+                part.unlink(missing_ok=True)
+            raise DiskFull(
+                f"There is no room beside {self._path} for a copy without its errors ({problem.strerror}).",
+                "Free some space, or go on without --retry-failed.",
+            ) from problem
+        finally:
+            if self._file != old:
+                os.close(old)
+        self._done -= failed
+
+    def _parse(self, line: bytes, number: int) -> tuple[str, bool]:
+        """Return the key of a result, and whether it says what went wrong."""
+        try:
+            found = json.loads(line)
+            return str(found["key"]), "error" in found
         except (ValueError, KeyError, TypeError) as problem:
             raise InputError(
                 f"Line {number} of {self._path} is no result of `vlmchat pipe --output`.", "Name another file."
             ) from problem
-        return str(key)
