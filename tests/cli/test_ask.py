@@ -403,3 +403,11 @@ def _wait_for_chat() -> None:
             return
         time.sleep(0.05)
     raise AssertionError("the question was never saved")
+
+
+def test_an_answer_cut_before_it_had_its_shape_is_still_given(scripted: ScriptedEngine) -> None:
+    scripted.answers = [['{"colour": "re']]
+    result = call("ask", "--no-save", "--json", "--schema", "colour", "What colour?")
+    assert result.code == 9
+    assert json.loads(result.out)["text"] == '{"colour": "re'
+    assert "value" not in json.loads(result.out)

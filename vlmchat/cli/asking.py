@@ -20,7 +20,7 @@ from vlmchat.conversation import Part
 from vlmchat.engine.api import Engine
 from vlmchat.engine.events import Delta, Finished
 from vlmchat.engine.schema import read_schema, value_of
-from vlmchat.errors import ExitCode, InputError, UsageError
+from vlmchat.errors import ExitCode, InputError, SchemaError, UsageError
 from vlmchat.settings import Settings
 from vlmchat.store.chats import ChatStore
 
@@ -77,8 +77,13 @@ def ask(settings: Settings, talk: Talk, options: Asked) -> ExitCode:
         finished, tokens = _answer(session, parts, talk, options)
         held = schema is not None and finished.reason != "interrupted"
         if options.as_json:
-            shape = shape_object(finished, str(schema), tokens) if held else {}
-            write_json({**_object(session, model_here, settings, finished), **shape})
+            answer = _object(session, model_here, settings, finished)
+            try:
+                write_json(answer | (shape_object(finished, str(schema), tokens) if held else {}))
+            except SchemaError:
+                # The exit code says that it has not the shape; what was computed is not thrown away.
+                write_json(answer)
+                raise
         elif held:
             value_of(finished.text, str(schema))
     if finished.reason == "length":
