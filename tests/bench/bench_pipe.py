@@ -16,6 +16,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+import psutil
 from PIL import Image
 
 from tests.bench.bench_engine import folder_of, generated, inputs_of
@@ -40,19 +41,32 @@ def pictures(folder: Path, count: int) -> list[Path]:
     return paths
 
 
-def pipe(paths: Sequence[Path], batch_size: int) -> tuple[float, int]:
-    """Return seconds of one ``vlmchat pipe`` over ``paths``, start and load included, and its peak in kilobytes."""
+MARKS = (1, 1_000, 5_000, 10_000)
+"""Results behind which the memory is read."""
+
+
+def pipe(paths: Sequence[Path], batch_size: int) -> tuple[float, dict[int, int]]:
+    """Return seconds of one ``vlmchat pipe`` over ``paths``, start and load included, and its bytes by results."""
     arguments = ["pipe", "--prompt", QUESTION, "--max-new-tokens", str(NEW_TOKENS), "--batch-size", str(batch_size)]
     command = [sys.executable, "-m", "vlmchat", *arguments, "--dtype", "float32", "-m", "demo"]
+    held: dict[int, int] = {}
     begun = time.perf_counter()
     with tempfile.TemporaryFile() as stdin:
         stdin.write("".join(f"{path}\n" for path in paths).encode())
         stdin.seek(0)
-        running = subprocess.Popen(command, stdin=stdin, stdout=subprocess.DEVNULL)
-        _, status, used = os.wait4(running.pid, 0)
-    running.returncode = os.waitstatus_to_exitcode(status)
-    assert running.returncode == 0
-    return time.perf_counter() - begun, used.ru_maxrss
+        running = subprocess.Popen(command, stdin=stdin, stdout=subprocess.PIPE, env=computed_anew())
+        assert running.stdout is not None
+        for number, _ in enumerate(running.stdout, 1):
+            if number in MARKS or number == len(paths):
+                held[number] = psutil.Process(running.pid).memory_info().rss
+    assert running.wait() == 0
+    assert number == len(paths), "a result for each line"
+    return time.perf_counter() - begun, held
+
+
+def computed_anew() -> dict[str, str]:
+    """Return an environment in which no picture is known from an earlier run."""
+    return {**os.environ, "VLMCHAT_FEATURE_CACHE": "0"}
 
 
 def processes(paths: Sequence[Path]) -> float:
@@ -60,7 +74,8 @@ def processes(paths: Sequence[Path]) -> float:
     begun = time.perf_counter()
     for path in paths:
         arguments = ["ask", "-i", str(path), QUESTION, "--no-save", "--max-new-tokens", str(NEW_TOKENS), "-m", "demo"]
-        subprocess.run([sys.executable, "-m", "vlmchat", *arguments], check=True, stdout=subprocess.DEVNULL)
+        command = [sys.executable, "-m", "vlmchat", *arguments]
+        subprocess.run(command, check=True, stdout=subprocess.DEVNULL, env=computed_anew())
     return time.perf_counter() - begun
 
 
@@ -98,19 +113,18 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--count", type=int, default=1000)
     parser.add_argument("--batch-size", type=int, default=8)
+    parser.add_argument("--single", type=int, default=600, help="how many of them one by one")
     parser.add_argument("--processes", type=int, default=3, help="how many single processes to time")
     chosen = parser.parse_args()
     cheap()
     with tempfile.TemporaryDirectory() as folder:
         paths = pictures(Path(folder), chosen.count)
-        start, small = pipe(paths[:20], 1)
-        for size in (1, chosen.batch_size):
-            spent, peak = pipe(paths, size)
-            rate = (chosen.count - 20) / max(spent - start, 1e-9)
-            growth = (peak - small) / 1000
-            print(
-                f"pipe, batch {size:<3}  {rate:7.1f} pictures/s behind the start, peak {growth:+.0f} MB over 20 lines"
-            )
+        start, _ = pipe(paths[:20], 1)
+        for size, some in ((1, paths[: chosen.single]), (chosen.batch_size, paths)):
+            spent, held = pipe(some, size)
+            rate = (len(some) - 20) / max(spent - start, 1e-9)
+            memory = ", ".join(f"{held[mark] / 1e6:.0f} MB after {mark:,}" for mark in sorted(held))
+            print(f"pipe, batch {size:<3}  {rate:7.1f} pictures/s behind the start; {memory}", flush=True)
         few = paths[: min(100, chosen.count)]
         print(f"generate loop    {len(few) / loop(few):7.1f} pictures/s, loading not counted")
         few = paths[: chosen.processes]
