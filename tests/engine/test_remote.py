@@ -1,4 +1,4 @@
-"""The kept engine and its client: every event over the socket, turns, stops, and servers that are not what they were."""
+"""The kept engine and its client: all events over the socket, turns, stops, and servers that are gone or strange."""
 
 from __future__ import annotations
 
@@ -27,6 +27,7 @@ from vlmchat.options import LoadOptions, Sampling
 
 PICTURE = Picture("0" * 64, "a\udce9.png", "image/png", 8, 6, data=png())
 FINISHED = Finished("stop", "é", (1, 2), Usage(5, 3, 2), Timing(0, 0.25, 0.5, 1, 2, 3.5), (0.5, 1.0))
+PARTS = (PICTURE, Text("x"), Video("1", "v", (PICTURE,), Path("/v")))
 MESSAGES = (
     Loading("weights", 1, 2, 3, 4),
     Encoding(1, 2, 3, 4),
@@ -34,7 +35,7 @@ MESSAGES = (
     Delta("half \ud800 and 猫", (7,)),
     FINISHED,
     wire.Row(3, Failed(OutOfMemory("No room.", "Use less."))),
-    wire.Generate(Request((Message("user", (PICTURE, Text("x"), Video("1", "v", (PICTURE,), Path("/v")))),), Sampling())),
+    wire.Generate(Request((Message("user", PARTS),), Sampling())),
 )  # fmt: skip
 
 
@@ -250,7 +251,7 @@ def test_the_folder_is_private_and_a_stale_socket_is_replaced(monkeypatch: pytes
         def wait(self) -> int:
             return 0
 
-    monkeypatch.setattr(keeping.subprocess, "Popen", Process)
+    monkeypatch.setattr("vlmchat.engine.keeping.subprocess.Popen", Process)
     with pytest.raises(keeping.CannotKeep, match="may say why"):
         keeping.connect_or_start()
     assert len(seen) == 1
