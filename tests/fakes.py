@@ -53,6 +53,10 @@ class ScriptedEngine:
     at_piece: threading.Event = field(default_factory=threading.Event)
     """Set as soon as the first piece of an answer is out: tests wait on it instead of sleeping."""
 
+    def holds(self, folder: Path, options: LoadOptions) -> bool:
+        """Say whether this was loaded last."""
+        return self.loaded is not None and self.loads[-1] == (folder, options)
+
     def load(self, folder: Path, options: LoadOptions, cancel: CancelEvent | None = None) -> Iterator[Loading]:
         """Pretend to load: three stages and ``ready``."""
         self.loads.append((folder, options))

@@ -24,6 +24,7 @@
     ├── CheckpointError     7    incomplete, altered, unsafe, or not what its config says
     │   └── AlteredDownload      a file came with other bytes than the hub lists, from everywhere
     ├── SchemaError         9    an answer that has not the shape that was asked for
+    ├── EngineLost          1    the engine in a process of its own has ended in the middle
     └── StoreError          1    the chat database cannot be read or written
 
 ``message`` is one plain sentence of what happened, ``hint`` one of what to do. ``code`` is the
@@ -199,6 +200,12 @@ class SchemaError(VlmchatError):
 
     exit_code = ExitCode.SCHEMA
     code = "schema"
+
+
+class EngineLost(VlmchatError):
+    """The engine that runs in a process of its own has ended in the middle of its work."""
+
+    code = "engine-lost"
 
 
 class StoreError(VlmchatError):

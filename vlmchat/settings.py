@@ -8,6 +8,7 @@ where it came from, so that an error names the place to mend and ``vlmchat docto
 from __future__ import annotations
 
 import os
+import re
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -24,7 +25,7 @@ from vlmchat.plaintext import is_whole
 Hub: TypeAlias = Literal["auto", "huggingface", "modelscope"]
 Language: TypeAlias = Literal["auto", "en", "zh"]
 Previews: TypeAlias = Literal["auto", "kitty", "sixel", "half-block", "off"]
-Kind: TypeAlias = Literal["text", "flag", "whole", "size", "number", "device"]
+Kind: TypeAlias = Literal["time", "text", "flag", "whole", "size", "number", "device"]
 Part: TypeAlias = Literal["", "load", "vision", "sampling"]
 
 
@@ -80,6 +81,8 @@ KEYS: tuple[Key, ...] = (
     Key("feature_cache", "size", "Megabytes of picture features kept on disk; 0 is off.", command_line=False),
     Key("quiet", "flag", "No progress, no notices.", short="-q"),
     Key("verbose", "flag", "Tracebacks and details with errors.", short="-v"),
+    Key("keep", "time", "Leave the engine behind, loaded, for this long.", metavar="5m|90s|1h|0"),
+    Key("cold", "flag", "Load in this process, whatever --keep says."),
     Key("theme", "text", "Theme of the app.", command_line=False),
     Key("previews", "text", "How the app draws pictures.", get_args(Previews), command_line=False),
     Key("language", "text", "Language of the app.", get_args(Language), command_line=False),
@@ -97,6 +100,7 @@ _KINDS: Mapping[Kind, type | tuple[type, ...]] = {
     "whole": int,
     "size": int,
     "number": (int, float),
+    "time": (str, int),
 }
 _RULES: Mapping[Kind, str] = {
     "text": "a text in UTF-8",
@@ -105,7 +109,10 @@ _RULES: Mapping[Kind, str] = {
     "whole": "a whole number",
     "size": "a whole number of megabytes, 0 or more",
     "number": "a number",
+    "time": "a time such as 5m, 90s or 1h, or 0",
 }
+_TIME = re.compile(r"(\d{1,6})(s|m|h)?")
+_SECONDS = {"s": 1, "m": 60, "h": 3600, None: 1}
 _FLAG_WORDS = {"1": True, "true": True, "yes": True, "0": False, "false": False, "no": False}
 
 
@@ -130,6 +137,10 @@ class Settings:
     """Megabytes (10**6 bytes) of picture features kept in the cache folder; 0: none are looked for or written."""
     quiet: bool = False
     verbose: bool = False
+    keep: str = "0"
+    """How long an engine stays loaded behind this command: ``5m``, ``90s``, ``1h``; ``0`` is off."""
+    cold: bool = False
+    """Load in this process all the same."""
     theme: str | None = None
     """Name of a theme; None is the app's default."""
     previews: Previews = "auto"
@@ -140,6 +151,12 @@ class Settings:
     """The app's keys as the file's table ``[keys]`` has them: the app checks them, and goes on without bad ones."""
     sources: Mapping[str, str] = field(default_factory=dict)
     """Key -> where its value came from: a file, a variable or an option. Absent: the default."""
+
+    @property
+    def keep_s(self) -> float:
+        """Seconds an engine stays loaded behind this command; 0 is off."""
+        found = _TIME.fullmatch(self.keep)
+        return float(int(found[1]) * _SECONDS[found[2]]) if found and not self.cold else 0.0
 
     def value(self, name: str) -> object:
         """Return the value in force of key ``name``."""
@@ -268,6 +285,10 @@ def _checked(key: Key, value: object, place: str) -> object:
         raise _wrong(key, value, place)
     if key.kind == "device" and not _is_device(str(value)):
         raise _wrong(key, value, place)
+    if key.kind == "time":
+        value = str(value)
+        if not _TIME.fullmatch(value):
+            raise _wrong(key, value, place)
     owner = {"sampling": Sampling, "vision": VisionOptions}.get(key.part)
     try:
         if owner is not None:

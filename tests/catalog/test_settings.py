@@ -39,7 +39,15 @@ def test_later_places_win_and_are_named(config: Path, monkeypatch: pytest.Monkey
 
 
 def test_every_key_can_be_set_in_every_place(config: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    samples = {"text": "x", "device": "cuda:1", "flag": "true", "whole": "3", "size": "0", "number": "0.5"}
+    samples = {
+        "text": "x",
+        "device": "cuda:1",
+        "flag": "true",
+        "whole": "3",
+        "size": "0",
+        "number": "0.5",
+        "time": "5m",
+    }
     for key in KEYS:
         text = key.choices[-1] if key.choices else samples[key.kind]
         assert load_settings({key.name: text}).source(key.name) == key.option

@@ -247,7 +247,7 @@ def test_the_engine_is_told_what_features_may_take(
 ) -> None:
     told: list[int] = []
 
-    def create(feature_cache: int) -> ScriptedEngine:
+    def create(interactive: bool, feature_cache: int) -> ScriptedEngine:
         told.append(feature_cache)
         return scripted
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from threading import Event as CancelEvent
@@ -18,7 +18,7 @@ from vlmchat.hub.local import look
 from vlmchat.hub.plan import Wanted
 from vlmchat.options import LoadOptions, Template, VisionOptions
 from vlmchat.paths import user_path
-from vlmchat.settings import Hub
+from vlmchat.settings import Hub, Settings
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,7 +120,8 @@ def open_model(
     # Late: lists and help never load anything.
     from vlmchat.chat.capacity import refuse
 
-    refuse(target.folder, target.name, options, engine.loaded)
+    if not engine.holds(target.folder, options):
+        refuse(target.folder, target.name, options, engine.loaded)
     yield from engine.load(target.folder, options, cancel)
 
 
@@ -135,6 +136,23 @@ def create_engine(interactive: bool = False, feature_cache: int = 0) -> Engine:
     from vlmchat.engine.torch_engine import TorchEngine
 
     return TorchEngine(interactive, feature_cache * 10**6)
+
+
+def engine_for(settings: Settings, notice: Callable[[str], None], interactive: bool = False) -> Engine:
+    """Return the engine a user has chosen: in this process, or one that stays for a while (``keep``).
+
+    Args:
+        settings: ``keep`` and ``cold`` count.
+        notice: told in one sentence where an engine should be kept and cannot.
+        interactive: something is drawn beside it.
+    """
+    if not settings.keep_s:
+        return create_engine(interactive=interactive, feature_cache=settings.feature_cache)
+    # Late: most commands keep none.
+    from vlmchat.engine.remote import KeptEngine
+
+    features = settings.feature_cache
+    return KeptEngine(settings.keep_s, features * 10**6, lambda: create_engine(interactive, features), notice)
 
 
 def _from_offer(found: Offer, name: str) -> Target:

@@ -30,7 +30,7 @@ class Opened:
     engine: Engine
     target: Target
     load_s: float
-    """Seconds the load took; counted into the first answer only."""
+    """Seconds the load took; counted into the first answer only; 0 where it was in memory."""
 
     @property
     def revision(self) -> str:
@@ -47,16 +47,19 @@ def opened(settings: Settings, target: Target, talk: Talk) -> Iterator[Opened]:
         KeyboardInterrupt: Ctrl-C while it was loading.
         VlmchatError: as :meth:`vlmchat.engine.api.Engine.load`.
     """
-    engine = opening.create_engine(feature_cache=settings.feature_cache)
+    engine = opening.engine_for(settings, talk.warn)
     try:
         begun = time.monotonic()
         with interruptible() as cancel:
+            stages = set()
             for event in opening.open_model(engine, target, settings.load, cancel):
+                stages.add(event.stage)
                 talk.status(progress_text(event))
             if cancel.is_set():
                 raise KeyboardInterrupt
         talk.clear()
-        yield Opened(engine, target, time.monotonic() - begun)
+        loaded_now = not stages <= {"waiting", "ready"}
+        yield Opened(engine, target, time.monotonic() - begun if loaded_now else 0.0)
     finally:
         talk.clear()
         engine.close()

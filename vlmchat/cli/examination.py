@@ -20,6 +20,7 @@ from vlmchat.cli.options import read_settings
 from vlmchat.cli.output import Talk, size_text
 from vlmchat.engine.feature_files import held_bytes
 from vlmchat.engine.machine import ask_driver
+from vlmchat.engine.remote import running
 from vlmchat.errors import ExitCode, VlmchatError
 from vlmchat.hub.local import huggingface_cache, modelscope_cache
 from vlmchat.hub.source import HubName, host
@@ -82,6 +83,7 @@ def examine(talk: Talk) -> Examination:
     found.sections["places"] = _places()
     found.sections["hubs"] = dict(_hubs())
     found.sections["settings"] = None if settings is None else _settings(settings)
+    found.sections["kept engine"] = _kept()
     health = check(places().chats, places().blobs)
     found.sections["chats"] = {"saved": health.chats, "turns": health.turns, "size_bytes": health.bytes}
     found.problems += problems_of(in_force, gpus)
@@ -139,6 +141,20 @@ def _terminal(settings: Settings) -> dict[str, object]:
         "columns": size.columns if shown else None,
         "lines": size.lines if shown else None,
         "pictures": drawing(settings.previews),
+    }
+
+
+def _kept() -> dict[str, object]:
+    """Return what ``--keep`` has left behind."""
+    found = running()
+    held = found.loaded if found is not None else None
+    return {
+        "process": None if found is None else found.pid,
+        "model": None if held is None else str(held.folder),
+        "weights_bytes": None if held is None else held.weight_bytes,
+        "used_by": None if found is None else found.clients,
+        "leaves_in_s": None if found is None or found.clients else round(found.left_s),
+        "end_it_with": None if found is None else "vlmchat stop",
     }
 
 

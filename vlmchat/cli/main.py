@@ -27,6 +27,7 @@ COMMANDS: Mapping[str, str] = {
     "pull": "Download a model into its hub's own cache.",
     "rm": "Remove a model's files.",
     "chats": "List, search, show, export, back up and remove saved chats.",
+    "stop": "End the engine that --keep has left behind.",
     "prompts": "List the prompts that are kept.",
     "verify": "Check a checkpoint's files, tensors and numbers.",
     "completion": "Write the completion script of bash, zsh or fish.",

@@ -8,6 +8,7 @@ from vlmchat.cli.output import size_text
 from vlmchat.engine.events import Delta, Encoding, Event, Finished, Loading, Prefill, Stage
 
 _STAGES: dict[Stage, str] = {
+    "waiting": "Waiting for the kept engine, which works for another program",
     "libraries": "Starting torch",
     "config": "Reading the checkpoint",
     "tokenizer": "Reading the checkpoint",

@@ -73,6 +73,9 @@ class Engine(Protocol):
     def loaded(self) -> LoadedModel | None:
         """The model in memory, or None."""
 
+    def holds(self, folder: Path, options: LoadOptions) -> bool:
+        """Say whether :meth:`load` of the same would have nothing to do."""
+
     def load(self, folder: Path, options: LoadOptions, cancel: CancelEvent | None = None) -> Iterator[Loading]:
         """Bring the checkpoint in ``folder`` into memory; a model already loaded is dropped first.
 

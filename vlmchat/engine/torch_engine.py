@@ -68,6 +68,12 @@ class TorchEngine:
             raise ModelError("No model is loaded.", "Load one first.")
         return self._runner
 
+    def holds(self, folder: Path, options: LoadOptions) -> bool:
+        """Say whether just this is in memory."""
+        runner = self._runner
+        known = runner is not None and runner.model.checkpoint.folder == folder.expanduser().resolve()
+        return known and self._options == options
+
     def load(self, folder: Path, options: LoadOptions, cancel: CancelEvent | None = None) -> Iterator[Loading]:
         """Bring the checkpoint in ``folder`` into memory; see the contract."""
         return self._stream(lambda stopped: self._load(folder.expanduser().resolve(), options, stopped), cancel)
@@ -118,7 +124,7 @@ class TorchEngine:
         from vlmchat.engine.known_pictures import KnownPictures
         from vlmchat.engine.loader import load
 
-        if self._runner and self._runner.model.checkpoint.folder == folder and self._options == options:
+        if self.holds(folder, options):
             yield Loading("ready")
             return
         yield from self._unload(stopped)

@@ -204,9 +204,9 @@ class Desk:
     def _engine(self) -> Engine:
         with self._making_engine:
             if self.engine is None:
-                from vlmchat.chat.opening import create_engine
+                from vlmchat.chat.opening import engine_for
 
-                self.engine = create_engine(interactive=True, feature_cache=self.settings.feature_cache)
+                self.engine = engine_for(self.settings, lambda words: None, interactive=True)
         return self.engine
 
     def _configured(self) -> Choices:

@@ -155,6 +155,7 @@ TABLE: dict[str, str] = {
     "status.prefill": "预填充 {done}/{total}",
     "status.failed": "未加载",
     "status.loading": "加载中",
+    "status.loading.waiting": "加载中 · 引擎正在回答另一程序",
     "status.loading.libraries": "加载中 · 启动引擎",
     "status.loading.config": "加载中 · 读取检查点",
     "status.loading.tokenizer": "加载中 · 分词器",

@@ -155,6 +155,7 @@ TABLE: dict[str, str] = {
     "status.prefill": "prefill {done}/{total}",
     "status.failed": "not loaded",
     "status.loading": "loading",
+    "status.loading.waiting": "loading · another program is being answered",
     "status.loading.libraries": "loading · starting the engine",
     "status.loading.config": "loading · reading the checkpoint",
     "status.loading.tokenizer": "loading · tokenizer",
