@@ -4,12 +4,18 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from dataclasses import replace
 
 import pytest
 
 from tests.tui.helpers import build, driven, plain
+from vlmchat.catalog.index import catalog
+from vlmchat.engine.machine import Gpu, Machine
+from vlmchat.engine.verdict import Fit, judge
+from vlmchat.families.sizes import sizes_of
 from vlmchat.settings import Settings
 from vlmchat.tui import text
+from vlmchat.tui.widgets.fit_text import fit_text
 from vlmchat.tui.words import chinese, chinese_models, chinese_pictures, english, english_models, english_pictures
 
 PAIRS = (
@@ -79,3 +85,53 @@ async def test_the_setting_speaks_everywhere() -> None:
         await run.pilot.press("f1")
         await run.pilot.pause()
         assert "按键与命令" in plain(run.app.screen)
+
+
+MACHINE = Machine(memory_free=16 * 10**9, memory_total=16 * 10**9, disk_free=10**11, bfloat16=True)
+
+
+def machine(*gpus: int, free: int = 16, unified: bool = False) -> Machine:
+    cards = tuple(Gpu(at, "Toy", size * 10**9, size * 10**9) for at, size in enumerate(gpus))
+    return replace(MACHINE, memory_free=free * 10**9, gpus=cards, unified=unified)
+
+
+def fit(name: str, here: Machine) -> Fit:
+    row = catalog().find(name)
+    assert row is not None
+    sizes = sizes_of(row.config)
+    assert sizes is not None
+    return judge(replace(sizes, context_tokens=row.context_tokens), here)
+
+
+@pytest.mark.parametrize(
+    ("name", "here"),
+    [
+        ("internvl2:2b", machine()),
+        ("internvl2:8b", machine(free=9)),
+        ("internvl2:76b", machine()),
+        ("cogvlm2:19b-int4", machine(24)),
+        ("cogvlm2:19b-int4", machine()),
+        ("internvl2:8b", machine(12, 12)),
+        ("internvl2:8b", machine(12)),
+        ("internvl2:8b", machine(4)),
+        ("internvl2:8b", machine(free=32, unified=True)),
+        ("cogvlm2-video:12b-chat", machine(free=200)),
+    ],
+)
+def test_the_verdict_is_the_engines_in_english_and_holds_its_numbers_in_chinese(name: str, here: Machine) -> None:
+    found = fit(name, here)
+    text.use("en")
+    assert fit_text(found) == found.text
+    text.use("zh")
+    said = fit_text(found)
+    assert re.findall(r"\d+\.\d GB", said) == re.findall(r"\d+\.\d GB", found.text)
+    english_words = set(re.findall(r"[A-Za-z]{3,}", said)) - {"GPU", "bit"}
+    assert not english_words
+
+
+def test_the_verdict_in_chinese_to_the_letter() -> None:
+    text.use("zh")
+    assert fit_text(fit("internvl2:8b", machine(free=9))) == (
+        "以 4-bit 在主内存中（空闲 9.0 GB）可以运行，还能容纳 1 张图片和 9k 词元；以 bf16 还差 7.6 GB"
+    )
+    assert fit_text(None) == ""

@@ -1,4 +1,4 @@
-"""Will it fit on this machine: each setting beside what is free, and one sentence that says it.
+"""Will it fit on this machine: each setting beside what is free, and one English sentence that says it.
 
 Settings are looked at from the most exact to the smallest. A setting fits when one largest picture and
 a short question about it do; what is left over is told as pictures and tokens.
@@ -6,9 +6,9 @@ a short question about it do; what is left over is told as pictures and tokens.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal, TypeAlias
 
 from vlmchat.engine.fit import Estimate, estimate
 from vlmchat.engine.machine import Kind, Machine
@@ -26,7 +26,16 @@ QUESTION_TOKENS = 512
 LIBRARIES = 500_000_000
 """Bytes that Python, torch and Transformers take beside the model: 0.4 to 0.5 GB of main memory were measured;
 as much is set aside for a CUDA context on a GPU, which was not."""
-_SHORT = {"bfloat16": "bf16", "float16": "fp16", "float32": "fp32"}
+Where: TypeAlias = Literal["shared", "gpu", "gpus", "split", "memory"]
+"""Memory shared with the GPU, one GPU, several, GPUs with a part in main memory, main memory."""
+_LABELS: Mapping[Where, str] = {
+    "shared": "in the memory shared with the GPU ({free} free)",
+    "gpu": "on the GPU ({free} free)",
+    "gpus": "on {gpus} GPUs together",
+    "split": "with a part in main memory, which is slow",
+    "memory": "in main memory ({free} free)",
+}
+SHORT: Mapping[str, str] = {"bfloat16": "bf16", "float16": "fp16", "float32": "fp32"}
 _PICTURE_SHARE = 2
 """Of the room for a conversation, one part in this many is told as pictures, the rest as tokens."""
 
@@ -36,11 +45,23 @@ class Place:
     """Somewhere a model can be held."""
 
     kind: Kind
-    label: str
-    """For the sentence: ``on the GPU (24.1 GB free)``."""
+    where: Where
     free: int
-    slow: bool = False
-    """Weights that have no room on a GPU come to it from main memory for every token."""
+    """Bytes a model can use."""
+    told: int
+    """Bytes the machine says are free, what the libraries need included."""
+    gpus: int = 0
+    """Over how many GPUs it is spread."""
+
+    @property
+    def slow(self) -> bool:
+        """Weights that have no room on a GPU come to it from main memory for every token."""
+        return self.where == "split"
+
+    @property
+    def label(self) -> str:
+        """For the sentence: ``on the GPU (24.1 GB free)``."""
+        return _LABELS[self.where].format(free=gigabytes(self.told), gpus=self.gpus)
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,13 +88,23 @@ class Fit:
     """One for each setting, in its best place, the most exact setting first."""
     medium: str
     """What ``pictures`` counts: ``picture`` or ``video``."""
-    text: str
-    """The verdict in words."""
 
     @property
     def fits(self) -> bool:
         """Whether any setting does."""
         return any(not room.lacks for room in self.rooms)
+
+    @property
+    def best(self) -> Room:
+        """The room to be told of: the most exact one that fits, those that are slow last; else the nearest miss."""
+        fitting = [room for room in self.rooms if not room.lacks]
+        quick = next((room for room in fitting if not room.place.slow), None)
+        return quick or (fitting[0] if fitting else min(self.rooms, key=lambda room: room.lacks))
+
+    @property
+    def text(self) -> str:
+        """The verdict in English; the app says it in its own words."""
+        return _sentence(self)
 
 
 def judge(sizes: Sizes, machine: Machine, settings: Sequence[Quantization] = SETTINGS) -> Fit:
@@ -86,7 +117,7 @@ def judge(sizes: Sizes, machine: Machine, settings: Sequence[Quantization] = SET
     """
     chosen: Sequence[Quantization] = settings if sizes.packing is None else ("none",)
     rooms = tuple(_best_room(sizes, machine, setting) for setting in SETTINGS if setting in chosen)
-    return Fit(rooms, sizes.pictures.medium, _sentence(rooms, sizes))
+    return Fit(rooms, sizes.pictures.medium)
 
 
 def refuse_too_large(
@@ -127,7 +158,7 @@ def setting_word(taken: Estimate) -> str:
     """Return a setting as the sentence names it: ``bf16``, ``4-bit``, ``its packed form``."""
     if taken.quantization in ("8-bit", "4-bit"):
         return taken.quantization
-    dtype = _SHORT[taken.dtype]
+    dtype = SHORT[taken.dtype]
     return {"packed": "its packed form", "unpacked": f"{dtype}, unpacked"}.get(taken.quantization, dtype)
 
 
@@ -149,17 +180,18 @@ def _least_tokens(taken: Estimate, sizes: Sizes) -> int:
 def _places(machine: Machine) -> Iterator[Place]:
     """Yield the places ``--device auto`` would use, the fastest first."""
     if machine.unified:
-        yield Place("mps", f"in the memory shared with the GPU ({gigabytes(machine.memory_free)} free)", _host(machine))
+        yield Place("mps", "shared", _host(machine), machine.memory_free)
         return
     for gpu in sorted(machine.gpus, key=lambda gpu: -gpu.free)[:1]:
-        yield Place("cuda", f"on the GPU ({gigabytes(gpu.free)} free)", max(gpu.free - LIBRARIES, 0))
+        yield Place("cuda", "gpu", max(gpu.free - LIBRARIES, 0), gpu.free, 1)
     together = sum(max(gpu.free - LIBRARIES, 0) for gpu in machine.gpus)
+    told = sum(gpu.free for gpu in machine.gpus)
     if len(machine.gpus) > 1:
-        yield Place("cuda", f"on {len(machine.gpus)} GPUs together", together)
+        yield Place("cuda", "gpus", together, told, len(machine.gpus))
     if machine.gpus:
-        yield Place("cuda", "with a part in main memory, which is slow", together + _host(machine), slow=True)
+        yield Place("cuda", "split", together + _host(machine), told + machine.memory_free, len(machine.gpus))
     else:
-        yield Place("cpu", f"in main memory ({gigabytes(machine.memory_free)} free)", _host(machine))
+        yield Place("cpu", "memory", _host(machine), machine.memory_free)
 
 
 def _host(machine: Machine) -> int:
@@ -197,20 +229,15 @@ def _room(sizes: Sizes, place: Place, setting: Quantization, machine: Machine) -
     return Room(taken, place, needs, 0, pictures, max(total - pictures * taken.picture_tokens, 0))
 
 
-def _sentence(rooms: Sequence[Room], sizes: Sizes) -> str:
+def _sentence(fit: Fit) -> str:
     """Say which setting fits where with how much room, and what the most exact one would need."""
-    fitting = [room for room in rooms if not room.lacks]
-    exact = rooms[0]
-    if not fitting:
-        smallest = min(rooms, key=lambda room: room.lacks)
+    best, exact = fit.best, fit.rooms[0]
+    if best.lacks:
         return (
-            f"does not fit {smallest.place.label}: in {setting_word(smallest.estimate)} "
-            f"it would need {gigabytes(smallest.lacks)} more"
+            f"does not fit {best.place.label}: in {setting_word(best.estimate)} "
+            f"it would need {gigabytes(best.lacks)} more"
         )
-    # One that is slow is second to a smaller one that is not.
-    best = next((room for room in fitting if not room.place.slow), fitting[0])
-    medium = sizes.pictures.medium
-    count = f"{best.pictures} {medium}{'s' * (best.pictures != 1)}"
+    count = f"{best.pictures} {fit.medium}{'s' * (best.pictures != 1)}"
     text = f"fits in {setting_word(best.estimate)} {best.place.label}, with room for {count} and {tokens(best.tokens)}"
     if exact is best:
         return text

@@ -119,8 +119,7 @@ def arrange(rows: Sequence[ModelRow], order: Order, recent: Sequence[str]) -> li
 
 def best_room(fit: Fit) -> Room | None:
     """Return the most exact setting that fits without being slow, else the most exact one that fits."""
-    fitting = [room for room in fit.rooms if not room.lacks]
-    return next((room for room in fitting if not room.place.slow), fitting[0] if fitting else None)
+    return None if fit.best.lacks else fit.best
 
 
 def _row(found: Offer) -> ModelRow:

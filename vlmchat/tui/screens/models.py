@@ -36,6 +36,7 @@ from vlmchat.tui.browsing import (
 from vlmchat.tui.screens.listing import Listing
 from vlmchat.tui.screens.panel import Panel
 from vlmchat.tui.text import say
+from vlmchat.tui.widgets.fit_text import fit_text
 from vlmchat.tui.widgets.hints import KeyHints
 from vlmchat.tui.widgets.model_detail import describe, heading_line, model_line
 
@@ -125,7 +126,7 @@ class ModelsScreen(Listing[Line]):
         if row.here:
             self.dismiss(row.reference)
         elif row.fetchable and self._fetch is not None:
-            self._fetch(row.reference, row.fit.text if row.fit is not None else "")
+            self._fetch(row.reference, fit_text(row.fit))
         else:
             self.app.push_screen(Panel(say("panel.get", name=row.reference), row.hint, say("panel.close")))
 

@@ -10,6 +10,7 @@ from vlmchat.catalog.spec import ModelSpec
 from vlmchat.plaintext import one_line
 from vlmchat.tui.browsing import ModelRow, best_room
 from vlmchat.tui.text import model_name, say, size
+from vlmchat.tui.widgets.fit_text import fit_text
 
 COLUMNS = (
     ("name", 23), ("size", 5), ("settings", 7), ("context", 5), ("languages", 6), ("abilities", 4), ("disk", 8),
@@ -77,7 +78,7 @@ def _fits(row: ModelRow) -> Iterator[Content]:
     """Yield the verdict, then one line for each setting: where, and with how much room."""
     if row.fit is None:
         return
-    yield Content.styled(one_line(row.fit.text), "$success" if row.fit.fits else "$error")
+    yield Content.styled(one_line(fit_text(row.fit)), "$success" if row.fit.fits else "$error")
     for room in row.fit.rooms:
         setting = room.estimate.quantization
         setting = room.estimate.dtype if setting in {"none", "unpacked"} else setting
