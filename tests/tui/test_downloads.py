@@ -134,6 +134,7 @@ async def test_pause_keeps_every_byte_and_goes_on(model: Hubs) -> None:
         await begun(run)
         await run.pilot.press("p")
         await run.until(lambda: stands(run, NAME, "paused"))
+        await run.until(lambda: "to go" not in plain(run.app.screen) and "/s" not in plain(run.app.screen))
         model.huggingface.faults.clear()
         await run.pilot.pause(0.3)
         await run.pilot.press("p")

@@ -67,7 +67,9 @@ def download_text(it: Download) -> Content:
         lines.append(error_text(it.error))
     elif it.progress is not None:
         done, total = it.progress.done, it.progress.total
-        said = f"{say('downloads.of', done=size(done), total=size(total))}  {speed(it.progress)}"
+        said = say("downloads.of", done=size(done), total=size(total))
+        if it.state == "running":
+            said = f"{said}  {speed(it.progress)}"
         lines.append(_bar(say("downloads.total"), done, total, said))
         lines += (_file(file, it.plan) for file in it.progress.files)
     if it.remark is not None and (words := remark(it.remark)):
