@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import subprocess
 import sys
 import threading
@@ -19,7 +20,9 @@ from vlmchat.engine.events import AnswerEvent, Delta, Finished
 from vlmchat.errors import ContextOverflow, InputError, OutOfMemory, StoreError, UsageError
 from vlmchat.media.image import read_picture
 from vlmchat.options import Sampling, VisionOptions
+from vlmchat.store import blobs
 from vlmchat.store.chats import ChatStore
+from vlmchat.store.health import check
 from vlmchat.store.model import TurnStatus
 
 HELLO: list[Part] = [Text("What is this?")]
@@ -108,6 +111,50 @@ def test_frames_of_a_video_are_kept_too(session: Session, store: ChatStore) -> N
     frame = read_picture(png(), "f1.png")
     list(session.ask([Video(frame.digest, "clip", (frame,)), Text("What happens?")]))
     assert [path.name for path in store.pictures.iterdir()] == [frame.digest]
+
+
+def clip(folder: Path, data: bytes = b"frames") -> Video:
+    path = folder / "clip.mp4"
+    path.write_bytes(data)
+    return Video(hashlib.sha256(data).hexdigest(), path.name, path=path)
+
+
+def test_a_video_is_kept_and_moving_the_file_changes_nothing(
+    session: Session, engine: ScriptedEngine, store: ChatStore, tmp_path: Path
+) -> None:
+    video = clip(tmp_path)
+    assert video.path is not None
+    list(session.ask([video, Text("What happens?")]))
+    video.path.unlink()
+    again = Session(engine, store, "demo", chat_id=session.chat_id)
+    list(again.ask([Text("Sure?")]))
+    (kept,) = engine.requests[-1].messages[0].media
+    assert isinstance(kept, Video)
+    assert kept == video
+    assert kept.path == store.pictures / video.digest
+    assert kept.path.read_bytes() == b"frames"
+    assert session.chat_id is not None
+    assert check(store.database, store.pictures).problems == ()
+    store.erase(session.chat_id)
+    assert not kept.path.exists()
+
+
+@pytest.mark.parametrize("change", ["larger", "other", "gone"])
+def test_of_a_video_that_cannot_be_copied_the_path_is_kept(
+    change: str, session: Session, store: ChatStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    video = clip(tmp_path)
+    assert video.path is not None
+    if change == "larger":
+        monkeypatch.setattr(blobs, "MAX_VIDEO", 5)
+    elif change == "other":
+        video.path.write_bytes(b"others")
+    else:
+        video.path.unlink()
+    list(session.ask([video, Text("What happens?")]))
+    (kept,) = session.turns[0].message.media
+    assert kept.path == video.path
+    assert not (store.pictures / video.digest).exists()
 
 
 def test_a_chat_goes_on_where_it_ended(session: Session, engine: ScriptedEngine, store: ChatStore) -> None:

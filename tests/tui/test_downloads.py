@@ -12,6 +12,8 @@ from tests.hub.loopback import Fault, Hubs, noise
 from tests.tui.helpers import Driven, build, driven, plain
 from vlmchat.hub import licences
 from vlmchat.hub.local import look
+from vlmchat.paths import places
+from vlmchat.tui.queue_file import read_queue, write_queue
 from vlmchat.tui.screens.downloads import DownloadsScreen, PlanScreen
 from vlmchat.tui.screens.models import ModelsScreen
 from vlmchat.tui.screens.panel import Panel
@@ -214,6 +216,48 @@ async def test_quitting_keeps_what_came(model: Hubs) -> None:
     found = look(REPOSITORY, REPOSITORY)
     assert found.state == "partial"
     assert found.bytes > 0
+
+
+async def test_the_queue_comes_back_paused_at_the_next_start_and_goes_on(model: Hubs) -> None:
+    slowly(model)
+    async with driven(build(), (100, 30)) as run:
+        await begun(run)
+        await run.until(lambda: running(run, NAME) > 100_000)
+        run.desk.downloads.plan("internvl2:2b")
+        assert read_queue(places().state) == ((NAME, "auto"),)  # nobody said yes to the other one
+    for hub in model.both:
+        hub.faults.clear()
+    had = model.bytes
+    async with driven(build(), (100, 30)) as run:
+        await run.until(lambda: f"Not whole yet, paused: {NAME}." in run.toasts)
+        assert [(it.reference, it.state) for it in run.desk.downloads.all] == [(NAME, "paused")]
+        assert model.bytes == had
+        await run.pilot.press("f10")
+        await run.until(lambda: isinstance(run.app.screen, DownloadsScreen) and run.app.screen.marked)
+        await run.pilot.press("p")
+        await run.until(lambda: stands(run, NAME, "done"))
+    assert look(REPOSITORY, REPOSITORY).state == "installed"
+    assert read_queue(places().state) == ()
+    async with driven(build()) as run:
+        assert run.desk.downloads.all == ()
+
+
+async def test_what_was_cancelled_does_not_come_back(model: Hubs) -> None:
+    write_queue(places().state, ((NAME, "modelscope"), ("A/B", "auto")))
+    async with driven(build(), (100, 30)) as run:
+        assert [(it.reference, it.hub) for it in run.desk.downloads.all] == [(NAME, "modelscope"), ("A/B", "auto")]
+        run.desk.downloads.cancel(NAME)
+    assert read_queue(places().state) == (("A/B", "auto"),)
+    assert model.bytes == 0
+
+
+@pytest.mark.parametrize(
+    "text", ["", "[", "{}", "3", "[3, null]", '[{"reference": 3, "hub": "auto"}]', '[{"reference": "A/B", "hub": []}]']
+)
+def test_a_damaged_queue_is_an_empty_one(text: str) -> None:
+    write_queue(places().state, (("A/B", "auto"),))
+    (places().state / "downloads.json").write_text(text, encoding="utf-8")
+    assert read_queue(places().state) == ()
 
 
 async def test_an_empty_queue_says_what_to_do() -> None:

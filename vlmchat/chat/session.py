@@ -19,7 +19,7 @@ from typing import TypeAlias
 from vlmchat.chat.choices import Choices, choices_of
 from vlmchat.chat.record import Record
 from vlmchat.chat.tree import Removed, Tree, prompt_messages, title_of
-from vlmchat.conversation import Message, Part, Picture, Text, Video, system
+from vlmchat.conversation import Message, Part, Picture, Text, system
 from vlmchat.engine.api import Engine, PromptSize, Request
 from vlmchat.engine.events import AnswerEvent
 from vlmchat.errors import UsageError
@@ -286,12 +286,12 @@ class Session:
 
 
 def _kept(store: ChatStore | None, part: Part) -> Part:
-    """Return ``part`` with its pictures in ``store``, where there is one."""
+    """Return ``part`` with its pictures and its video file in ``store``, where there is one."""
     if store is None or isinstance(part, Text):
         return part
     if isinstance(part, Picture):
         return store.keep_picture(part)
-    return Video(part.digest, part.name, tuple(map(store.keep_picture, part.frames)), part.path)
+    return store.keep_video(part)
 
 
 def _shown(turns: Sequence[Turn], since: str | None) -> tuple[Message, ...]:

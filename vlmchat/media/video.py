@@ -94,7 +94,10 @@ def _sampled(video: Video, choose: Choice) -> Video:
     if video.path is None:
         raise VideoError(f"{video.name} holds neither frames nor a file.", "Attach it again.")
     clip = read_clip(video.path)
-    return replace(video, frames=read_frames(clip, tuple(choose(clip))))
+    frames = read_frames(clip, tuple(choose(clip)))
+    # A chat's own copy of the file is called by its digest: the frames are named after what the user called it.
+    own = (replace(frame, name=video.name + frame.name.removeprefix(video.path.name)) for frame in frames)
+    return replace(video, frames=tuple(own))
 
 
 def read_clip(path: Path) -> Clip:

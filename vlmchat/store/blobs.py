@@ -1,9 +1,10 @@
-"""Pictures of saved chats: one file each, named by the sha256 of its bytes, written whole or not at all."""
+"""Pictures and videos of saved chats: one file each, named by the sha256 of its bytes, written whole or not at all."""
 
 from __future__ import annotations
 
 import contextlib
 import errno
+import hashlib
 import os
 import tempfile
 import time
@@ -11,9 +12,11 @@ from collections.abc import Collection
 from dataclasses import replace
 from pathlib import Path
 
-from vlmchat.conversation import Picture
+from vlmchat.conversation import Picture, Video
 from vlmchat.errors import DiskFull, ImageError, StoreError
 
+MAX_VIDEO = 200_000_000
+"""Bytes of the largest video file a chat keeps its own copy of; of a larger one it keeps the path."""
 _SETTLED_S = 24 * 3600
 """Age from which a blob that no chat names is litter: a younger one may belong to a question being asked."""
 
@@ -39,15 +42,37 @@ def keep(folder: Path, picture: Picture) -> Picture:
         else:
             _write_whole(target, data)
     except OSError as problem:
-        if problem.errno in {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}:
-            raise DiskFull(
-                f"There is no room on disk to keep {picture.name}.", "Free some space and try again."
-            ) from problem
-        raise StoreError(
-            f"{picture.name} cannot be kept in {folder}: {problem.strerror or problem}.",
-            "Check the folder's permissions, or ask with --no-save.",
-        ) from problem
+        raise _unwritten(folder, picture.name, problem) from problem
     return replace(picture, data=None, path=target)
+
+
+def keep_video(folder: Path, video: Video) -> Video:
+    """Return ``video`` with a copy of its file in ``folder``; unchanged where the chat keeps only the path.
+
+    That is one of more than :data:`MAX_VIDEO` bytes, one whose file is gone or is no longer what was attached,
+    and one given frame by frame.
+
+    Raises:
+        DiskFull: no room for the copy.
+        StoreError: the copy cannot be written for another reason.
+    """
+    target = folder / video.digest
+    try:
+        if video.path is None or video.path.stat().st_size > MAX_VIDEO:
+            return video
+        data = b"" if target.is_file() else video.path.read_bytes()
+    except OSError:
+        return video
+    if data and hashlib.sha256(data).hexdigest() != video.digest:
+        return video
+    try:
+        if data:
+            _write_whole(target, data)
+        else:
+            os.utime(target)
+    except OSError as problem:
+        raise _unwritten(folder, video.name, problem) from problem
+    return replace(video, path=target)
 
 
 def sweep(folder: Path, known: Collection[str]) -> int:
@@ -62,6 +87,15 @@ def sweep(folder: Path, known: Collection[str]) -> int:
                 path.unlink()
                 gone += 1
     return gone
+
+
+def _unwritten(folder: Path, name: str, problem: OSError) -> DiskFull | StoreError:
+    if problem.errno in {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}:
+        return DiskFull(f"There is no room on disk to keep {name}.", "Free some space and try again.")
+    return StoreError(
+        f"{name} cannot be kept in {folder}: {problem.strerror or problem}.",
+        "Check the folder's permissions, or ask with --no-save.",
+    )
 
 
 def _write_whole(target: Path, data: bytes) -> None:

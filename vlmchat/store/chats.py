@@ -12,10 +12,11 @@ import sqlite3
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from threading import RLock
 
-from vlmchat.conversation import Message, Picture
+from vlmchat.conversation import Message, Picture, Video
 from vlmchat.errors import InputError
 from vlmchat.paths import places
 from vlmchat.store import blobs, codec, search
@@ -210,6 +211,15 @@ class ChatStore:
         """
         return blobs.keep(self.pictures, picture)
 
+    def keep_video(self, video: Video) -> Video:
+        """Copy a video file, up to a size, and every frame of one given frame by frame into the store.
+
+        Raises:
+            DiskFull, StoreError, ImageError: as :func:`vlmchat.store.blobs.keep`.
+        """
+        kept = blobs.keep_video(self.pictures, video)
+        return replace(kept, frames=tuple(map(self.keep_picture, video.frames)))
+
     @contextmanager
     def _read(self) -> Iterator[sqlite3.Connection | None]:
         """Yield the reading connection, or None while there is no database."""
@@ -316,7 +326,7 @@ def _touch(connection: sqlite3.Connection, chat_id: str, head: str | None, prove
 def _name_pictures(connection: sqlite3.Connection, turn_id: str, message: Message) -> None:
     connection.executemany(
         "INSERT OR IGNORE INTO pictures (turn_id, digest) VALUES (?, ?)",
-        [(turn_id, picture.digest) for picture in codec.pictures_in(message)],
+        [(turn_id, digest) for digest in codec.digests_in(message)],
     )
 
 

@@ -65,6 +65,17 @@ def pictures_in(message: Message) -> Iterator[Picture]:
             yield from part.frames
 
 
+def digests_in(message: Message) -> Iterator[str]:
+    """Yield the digest of every blob that ``message`` needs: pictures, frames, kept copies of videos."""
+    yield from (picture.digest for picture in pictures_in(message))
+    yield from (part.digest for part in message.parts if isinstance(part, Video) and _is_kept(part))
+
+
+def _is_kept(video: Video) -> bool:
+    """Say whether its file is the store's own copy, which has the name of its digest."""
+    return video.path is not None and video.path.name == video.digest
+
+
 def _json(value: object) -> str:
     """Letters stay as they are; half a character (a file name that is no UTF-8) becomes its JSON escape."""
     return json.dumps(value, ensure_ascii=False).encode("utf-8", "backslashreplace").decode("utf-8")
@@ -81,6 +92,7 @@ def _encode(part: Part) -> dict[str, Any]:
         "name": part.name,
         "frames": [_encode_picture(frame) for frame in part.frames],
         "path": None if part.path is None else str(part.path),
+        "kept": _is_kept(part),
     }
 
 
@@ -106,7 +118,7 @@ def _decode(item: dict[str, Any], blobs: Path) -> Part:
         digest=item["digest"],
         name=item["name"],
         frames=tuple(_decode_picture(frame, blobs) for frame in item["frames"]),
-        path=None if item["path"] is None else Path(item["path"]),
+        path=blobs / item["digest"] if item.get("kept") else None if item["path"] is None else Path(item["path"]),
     )
 
 

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, TypeAlias
 from vlmchat.engine.api import Engine, LoadedModel
 from vlmchat.engine.events import AnswerEvent, Loading
 from vlmchat.options import VisionOptions
+from vlmchat.paths import places
 from vlmchat.settings import Settings
 from vlmchat.store.chats import ChatStore
 from vlmchat.tui.bridge import Bridge, FromWork, ModelReady, Receiver, Work
@@ -86,7 +87,7 @@ class Desk:
     def listen(self, receiver: Receiver) -> None:
         """Send every message of the work to ``receiver``; to be called once, before any work."""
         self.bridge = Bridge(receiver)
-        self.downloads = Downloads(receiver, self.settings)
+        self.downloads = Downloads(receiver, self.settings, places().state)
 
     def load(self, reference: str) -> None:
         """Make ``reference`` the model; what is loading or answering is stopped first."""

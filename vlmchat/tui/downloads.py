@@ -2,7 +2,8 @@
 
 What stands where is one frozen :class:`Download` for each model, which any screen may read at any
 time; only the ends are told, and that something has moved. Each start of a download has a cancel
-event of its own: what an earlier start still says is dropped.
+event of its own: what an earlier start still says is dropped. What has not come when the app ends
+is offered again at its next start, paused.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import closing, suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
+from pathlib import Path
 from threading import Event as CancelEvent
 from threading import RLock
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
@@ -21,6 +23,7 @@ from textual.message import Message
 from vlmchat.errors import VlmchatError
 from vlmchat.settings import Settings
 from vlmchat.tui.bridge import Receiver, in_the_tree
+from vlmchat.tui.queue_file import read_queue, write_queue
 
 if TYPE_CHECKING:
     from vlmchat.hub.events import DownloadEvent, Progress
@@ -99,17 +102,20 @@ class _Job:
 class Downloads:
     """The queue; every method may be called from any thread and returns at once, but for :meth:`close`."""
 
-    def __init__(self, receiver: Receiver, settings: Settings) -> None:
+    def __init__(self, receiver: Receiver, settings: Settings, folder: Path | None = None) -> None:
+        """Begin with what ``folder`` remembers of the last start, paused; None remembers nothing."""
         self._receiver = receiver
         self._settings = settings
-        self._jobs: dict[str, _Job] = {}
+        self._folder = folder
+        self._kept = read_queue(folder) if folder is not None else ()
+        self._jobs = {name: _agreed(Download(name, hub, "paused")) for name, hub in self._kept}
         self._lock = RLock()
         self._threads: ThreadPoolExecutor | None = None
         self._open = True
 
     @property
     def all(self) -> tuple[Download, ...]:
-        """Every download of this session, in the order of the queue."""
+        """Every download of this session and what is left of the one before, in the order of the queue."""
         with self._lock:
             return tuple(job.download for job in self._jobs.values())
 
@@ -134,6 +140,7 @@ class Downloads:
         with self._lock:
             if job := self._jobs.get(reference):
                 job.agreed.set()
+                self._keep()
 
     def pause(self, reference: str) -> None:
         """Stop it where it is; every byte is kept."""
@@ -165,6 +172,7 @@ class Downloads:
         with self._lock:
             if job := self._jobs.pop(reference, None):
                 job.cancel.set()
+                self._keep()
         self._post(DownloadsMoved())
 
     def close(self) -> bool:
@@ -246,7 +254,16 @@ class Downloads:
 
     def _change(self, job: _Job, **values: Any) -> None:
         job.download = replace(job.download, **values)
+        self._keep()
         self._post(DownloadsMoved())
+
+    def _keep(self) -> None:
+        """Remember what the user said yes to and what has not come yet, when that has changed; under the lock."""
+        jobs = [job.download for job in self._jobs.values() if job.agreed.is_set() and job.download.state != "done"]
+        queue = tuple((it.reference, it.hub) for it in jobs)
+        if self._folder is not None and queue != self._kept:
+            self._kept = queue
+            write_queue(self._folder, queue)
 
     def _end(self, job: _Job, cancel: CancelEvent) -> None:
         if not cancel.is_set():
@@ -257,6 +274,13 @@ class Downloads:
         with suppress(RuntimeError):
             if self._open:
                 self._receiver.post_message(message)
+
+
+def _agreed(download: Download) -> _Job:
+    """Return a job for a download that the user said yes to at an earlier start."""
+    job = _Job(download)
+    job.agreed.set()
+    return job
 
 
 def _accept(plan: DownloadPlan) -> None:

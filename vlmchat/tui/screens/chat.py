@@ -82,6 +82,7 @@ class ChatScreen(Reporting, Picturing, Fetching):
         await self.prompt.put(self.memory.draft)
         self.set_interval(_KEEP_DRAFT_S, self.keep_draft)
         self.call_after_refresh(self.switch_model, self.desk.reference)
+        self.call_after_refresh(self.offer_downloads)
 
     def switch_model(self, reference: str) -> None:
         """Load another model; the chat goes on with it."""

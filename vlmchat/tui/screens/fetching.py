@@ -5,6 +5,7 @@ from __future__ import annotations
 from textual import on
 from textual.screen import Screen
 
+from vlmchat.plaintext import one_line
 from vlmchat.tui.desk import Desk
 from vlmchat.tui.downloads import DownloadEnded, DownloadsMoved
 from vlmchat.tui.screens.panel import Panel
@@ -30,6 +31,11 @@ class Fetching(Screen[None]):
         from vlmchat.tui.screens.downloads import PlanScreen
 
         self.app.push_screen(PlanScreen(self.desk.downloads, reference, fit), self._agreed)
+
+    def offer_downloads(self) -> None:
+        """Say what is left of the downloads of the start before."""
+        if waiting := self.desk.downloads.all:
+            tell(self, "toast.downloads_left", names=", ".join(one_line(it.reference) for it in waiting))
 
     def action_downloads(self) -> None:
         """Show the downloads."""

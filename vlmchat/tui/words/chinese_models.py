@@ -136,5 +136,6 @@ TABLE: dict[str, str] = {
     "remark.switched": "{path}：{before}：{reason}；由 {after} 继续。",
     "remark.restarted": "{path}：{reason}；重新下载。",
     "toast.downloaded": "{name} 已下载。/use 与它对话；F10 显示全部下载。",
+    "toast.downloads_left": "尚未下载完，已暂停：{names}。按 F10 继续。",
     "toast.no_download": "还没有下载。Ctrl+L 选择模型。",
 }

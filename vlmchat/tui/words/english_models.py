@@ -136,5 +136,6 @@ TABLE: dict[str, str] = {
     "remark.switched": "{path}: {before}: {reason}; {after} goes on.",
     "remark.restarted": "{path}: {reason}; fetched again.",
     "toast.downloaded": "{name} is here. /use talks to it; F10 shows all downloads.",
+    "toast.downloads_left": "Not whole yet, paused: {names}. F10 goes on with them.",
     "toast.no_download": "Nothing was downloaded yet. Ctrl+L picks a model.",
 }
