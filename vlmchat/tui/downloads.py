@@ -108,6 +108,8 @@ class Downloads:
         self._settings = settings
         self._folder = folder
         self._kept = read_queue(folder) if folder is not None else ()
+        self.left = tuple(name for name, _ in self._kept)
+        """What the start before left over."""
         self._jobs = {name: _agreed(Download(name, hub, "paused")) for name, hub in self._kept}
         self._lock = RLock()
         self._threads: ThreadPoolExecutor | None = None

@@ -34,8 +34,8 @@ class Fetching(Screen[None]):
 
     def offer_downloads(self) -> None:
         """Say what is left of the downloads of the start before."""
-        if waiting := self.desk.downloads.all:
-            tell(self, "toast.downloads_left", names=", ".join(one_line(it.reference) for it in waiting))
+        if left := self.desk.downloads.left:
+            tell(self, "toast.downloads_left", names=", ".join(map(one_line, left)))
 
     def action_downloads(self) -> None:
         """Show the downloads."""
