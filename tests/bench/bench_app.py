@@ -19,8 +19,11 @@ from functools import partial
 from pathlib import Path
 
 from rich.console import RenderableType
+from textual._compositor import CompositorUpdate
 from textual.events import Key
+from textual.geometry import Region
 from textual.screen import Screen
+from textual.strip import Strip
 
 from tests.bench.terminal import Cost, Terminal
 from tests.fakes import ScriptedEngine
@@ -28,12 +31,17 @@ from tests.tui.helpers import Driven, build, draw_picture, driven
 from tests.tui.test_first_frame import first_frame
 from vlmchat.conversation import Message, Text, user
 from vlmchat.media.image import read_picture
+from vlmchat.options import Sampling
+from vlmchat.settings import Settings
 from vlmchat.store import codec
 from vlmchat.store.chats import ChatStore
 from vlmchat.store.schema import connect, transaction
 
 RUNS = 5
 CHATS = 10_000
+KEYS = 120
+KEY_S = 0.17
+"""Between two keys: a quick typist's, and no multiple of the time between two drawings."""
 
 
 def frame() -> None:
@@ -109,37 +117,58 @@ def keys() -> None:
 async def press_while_streaming() -> list[float]:
     """Type while an answer comes after 14 of 720 words each; returns seconds from each key to its paint."""
     history = "The **picture** shows a red circle, a `blue` square and a star.\n\n" * 60
-    engine = ScriptedEngine(answers=[(history,)] * 14 + [["word "] * 2000], delay=0.01, context_tokens=100_000)
-    async with driven(build(engine), (120, 40)) as run:
+    engine = ScriptedEngine(answers=[(history,)] * 14 + [["word "] * 4000], delay=0.01, context_tokens=100_000)
+    # The default length would end the answer, and the drawing, after ten seconds.
+    settings = Settings(previews="off", sampling=Sampling(max_new_tokens=4000))
+    async with driven(build(engine, settings=settings), (120, 40)) as run:
         await run.ready()
         for number in range(14):
             await run.asked(f"Question {number}?")
-        painted: list[float] = []
-        paint = run.app._display
-
-        def noted(screen: Screen[object], renderable: RenderableType | None) -> None:
-            paint(screen, renderable)
-            painted.append(time.perf_counter())
-
-        run.app._display = noted  # type: ignore[method-assign]
         await run.ask("Go on.")
         await run.until(lambda: run.answers[-1].text)
-        return [await one_key(run, painted) for _ in range(60)]
+        painted = note_paints(run)
+        pressed = await asyncio.to_thread(type_along, run)
+        await run.until(lambda: painted and painted[-1][1] == KEYS)
+        if run.desk.answering is None:
+            raise SystemExit("The answer ended before the last key: nothing was measured beside it.")
+        return [next(at for at, shown in painted if shown > key) - begun for key, begun in enumerate(pressed)]
 
 
-async def one_key(run: Driven, painted: list[float]) -> float:
-    """Press a key and return the seconds until it was painted."""
-    area = run.chat.prompt.area
-    before, start = len(area.text), time.perf_counter()
-    run.app.post_message(Key("a", "a"))
-    while len(area.text) == before:
-        await asyncio.sleep(0.001)
-    shown = time.perf_counter()
-    while not painted or painted[-1] < shown:
-        await asyncio.sleep(0.001)
-    seen = next(at for at in painted if at >= shown)
-    await asyncio.sleep(0.05)
-    return seen - start
+def note_paints(run: Driven) -> list[tuple[float, int]]:
+    """Return a list that gets, of each paint: when it was done, and how many characters the box was drawn with."""
+    painted: list[tuple[float, int]] = []
+    area, drawn = run.chat.prompt.area, [0]
+    paint, draw = run.app._display, area.render_lines
+
+    def rendered(crop: Region) -> list[Strip]:
+        drawn[0] = len(area.text)
+        return draw(crop)
+
+    def noted(screen: Screen[object], renderable: RenderableType | None) -> None:
+        # Without a terminal the app leaves this out: what is painted is made into escape codes here.
+        update: object = renderable
+        if isinstance(update, CompositorUpdate):
+            update.render_segments(run.app.console)
+        paint(screen, renderable)
+        painted.append((time.perf_counter(), drawn[0]))
+
+    area.render_lines = rendered  # type: ignore[method-assign]
+    run.app._display = noted  # type: ignore[method-assign]
+    return painted
+
+
+def type_along(run: Driven) -> list[float]:
+    """Press a key every :data:`KEY_S`, as a terminal's input thread does; returns when each was pressed.
+
+    A user does not wait until the app is free before the next key: the times are those of the clock, however late the
+    key could be handed over.
+    """
+    begun = time.perf_counter()
+    pressed = [begun + KEY_S * number for number in range(1, KEYS + 1)]
+    for at in pressed:
+        time.sleep(max(0.0, at - time.perf_counter()))
+        run.app.post_message(Key("a", "a"))
+    return pressed
 
 
 def peers() -> None:

@@ -8,15 +8,28 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from threading import Event
 
+import pytest
 from textual.message import Message
 
 from tests.fakes import ScriptedEngine
-from tests.tui.helpers import Driven, build, driven
+from tests.tui.helpers import Driven, GatedEngine, build, driven
 from vlmchat.engine.events import AnswerEvent, Delta
 from vlmchat.engine.torch_engine import TorchEngine
 from vlmchat.options import LoadOptions
 from vlmchat.tui.bridge import AnswerText, Bridge
-from vlmchat.tui.pace import LEAST_S, MOST_S, TIMES, Pace
+from vlmchat.tui.pace import (
+    CALM_S,
+    HELD_S,
+    LEAST_S,
+    MOST_S,
+    QUIET_S,
+    TIMES,
+    YOUNG_AT_MOST,
+    YOUNG_AT_REST,
+    YOUNG_AT_WORK,
+    Collections,
+    Pace,
+)
 from vlmchat.tui.widgets.answer import AnswerText as Body
 
 DEMO = Path(__file__).resolve().parents[2] / "vlmchat" / "demo" / "checkpoint"
@@ -33,6 +46,79 @@ def test_the_wait_follows_the_price_of_the_drawing_before() -> None:
     pace.forget()
     assert pace.wait() == LEAST_S
     assert abs(pace.wait() - TIMES * 0.004) < 1e-9
+
+
+def test_text_waits_for_keys_but_not_for_ever() -> None:
+    clock = [100.0]
+    pace = Pace(now=lambda: clock[0])
+    assert pace.hold() == 0
+    pace.typed()
+    assert abs(pace.hold() - min(CALM_S, HELD_S)) < 1e-9
+    clock[0] += HELD_S / 2
+    pace.typed()
+    assert abs(pace.hold() - HELD_S / 2) < 1e-9
+    clock[0] += HELD_S / 2
+    assert pace.hold() == 0
+    # The next text has its own time to wait, and after a while without keys none waits.
+    assert pace.hold() > 0
+    clock[0] += CALM_S
+    assert pace.hold() == 0
+
+
+def test_full_collections_wait_until_nobody_types(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock, young, done = [100.0], [YOUNG_AT_REST], list[float]()
+    monkeypatch.setattr(gc, "get_count", lambda: (0, 0, young[0]))
+    monkeypatch.setattr(gc, "collect", lambda: done.append(clock[0]))
+    collections = Collections(lambda: clock[0])
+    clock[0] += QUIET_S
+    collections.typed()
+    collections.look(busy=False)
+    assert not done
+    clock[0] += QUIET_S
+    collections.look(busy=True)
+    assert not done
+    collections.look(busy=False)
+    assert len(done) == 1
+    young[0] = YOUNG_AT_REST - 1
+    collections.look(busy=False)
+    assert len(done) == 1
+    young[0] = YOUNG_AT_WORK
+    collections.look(busy=True)
+    assert len(done) == 2
+
+
+async def test_the_app_leaves_collections_as_it_found_them() -> None:
+    before = gc.get_threshold()
+    async with driven(build()) as run:
+        await run.ready()
+        assert gc.get_threshold()[2] == YOUNG_AT_MOST
+    assert gc.get_threshold() == before
+
+
+async def test_a_key_goes_before_text_that_is_due() -> None:
+    engine = GatedEngine()
+    engine.may_load.set()
+    async with driven(build(engine)) as run:
+        await run.ready()
+        await run.ask("What?")
+        pace, drawn = run.chat.flow.exchange.pace, list[str]()
+        holds = iter([0.001, 0.001, 0.0])
+
+        def hold() -> float:
+            drawn.append(run.answers[-1].text)
+            return next(holds, 0.0)
+
+        pace.hold = hold  # type: ignore[method-assign]
+        engine.let(1)
+        await run.until(lambda: run.answers[-1].text == "A ")
+        assert drawn == ["", "", ""]
+        typed: list[int] = []
+        pace.typed = lambda: typed.append(1)  # type: ignore[method-assign]
+        await run.write("ab")
+        await run.until(lambda: len(typed) == 2)
+        engine.let(2)
+        await run.idle()
+        assert run.answers[-1].text == "A red circle."
 
 
 @dataclass

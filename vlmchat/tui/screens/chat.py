@@ -25,6 +25,7 @@ from vlmchat.tui.desk import Desk
 from vlmchat.tui.flow import Flow
 from vlmchat.tui.memory import Draft, Memory
 from vlmchat.tui.meter import Meter
+from vlmchat.tui.pace import QUIET_S, Collections
 from vlmchat.tui.rescue import Rescue
 from vlmchat.tui.screens.fetching import Fetching
 from vlmchat.tui.screens.panel import LinkPanel
@@ -65,6 +66,7 @@ class ChatScreen(Reporting, Picturing, Fetching):
         self.turns = TurnDeeds(self.flow, self.chats.enter)
         self.rescue = Rescue(self.flow, self.reload_model, self.chats.enter)
         self.meter = Meter(self.flow)
+        self.collections = Collections()
         self.single = Single(self.flow, self.chats.enter)
 
     def compose(self) -> ComposeResult:
@@ -81,8 +83,17 @@ class ChatScreen(Reporting, Picturing, Fetching):
         self.prompt.focus_text()
         await self.prompt.put(self.memory.draft)
         self.set_interval(_KEEP_DRAFT_S, self.keep_draft)
+        self.collections.begin()
+        self.set_interval(QUIET_S, self._collect)
         self.call_after_refresh(self.switch_model, self.desk.reference)
         self.call_after_refresh(self.offer_downloads)
+
+    def on_unmount(self) -> None:
+        """Leave the garbage to Python again."""
+        self.collections.end()
+
+    def _collect(self) -> None:
+        self.collections.look(self.flow.busy)
 
     def switch_model(self, reference: str) -> None:
         """Load another model; the chat goes on with it."""
@@ -233,6 +244,8 @@ class ChatScreen(Reporting, Picturing, Fetching):
 
     @on(TextArea.Changed)
     def _typed(self, event: TextArea.Changed) -> None:
+        self.flow.exchange.pace.typed()
+        self.collections.typed()
         self.meter.look()
         commands = completions(event.text_area.text)
         if commands or self.status.commands:

@@ -65,8 +65,16 @@ class Reporting(Screen[None]):
     def _answer_text(self, message: bridge.AnswerText) -> None:
         if self.desk.is_current(message):
             self.flow.exchange.announce(message.take)
-            self.set_timer(self.flow.exchange.pace.wait(), self.flow.exchange.draw)
+            self.set_timer(self.flow.exchange.pace.wait(), self._draw)
             self.status.show(say("status.answering"), "success")
+
+    async def _draw(self) -> None:
+        """Draw text that is due, unless keys go before it."""
+        held = self.flow.exchange.pace.hold()
+        if held:
+            self.set_timer(held, self._draw)
+        else:
+            await self.flow.exchange.draw()
 
     @on(bridge.AnswerFinished)
     async def _answer_finished(self, message: bridge.AnswerFinished) -> None:
