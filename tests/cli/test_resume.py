@@ -12,9 +12,13 @@ import subprocess
 import time
 from collections import Counter
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, given
+from hypothesis import settings as bounded
+from hypothesis import strategies as st
 
 from tests.cli.harness import call, started
 from tests.cli.test_pipe import lines
@@ -99,6 +103,24 @@ def test_keys_do_not_depend_on_how_json_is_written(scripted: ScriptedEngine, out
     call("pipe", "--output", str(output), stdin=b'{"prompt": "x", "seed": 1}\n')
     call("pipe", "--output", str(output), "--resume", stdin=b'{ "seed":1,"prompt":"\\u0078"}\n')
     assert len(read(output)) == 1
+
+
+@bounded(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    ids=st.lists(st.one_of(st.none(), st.integers(), st.text(max_size=3)), max_size=8),
+    cuts=st.lists(st.integers(0, 8), max_size=3),
+)
+def test_any_split_into_runs_answers_each_input_once_in_order(
+    scripted: ScriptedEngine, ids: list[object], cuts: list[int]
+) -> None:
+    requests = [{"id": name, "prompt": str(number)} for number, name in enumerate(ids)]
+    asked = len(scripted.requests)
+    with TemporaryDirectory() as folder:
+        output = Path(folder) / "answers.jsonl"
+        for end in [*sorted(cuts), len(ids)]:
+            assert call("pipe", "--output", str(output), "--resume", stdin=lines(*requests[:end])).code == 0
+        assert [result["id"] for result in read(output)] == ids
+    assert len(scripted.requests) - asked == len(ids)
 
 
 @pytest.mark.parametrize("tail", [b'{"id": "b", "text": "ha', b'{"id": "b", "key": "id:\\"b\\""}', b"\xff\x00", b"{"])
