@@ -64,6 +64,17 @@ def test_a_model_comes_whole_and_only_what_it_needs(repository: Hubs, hub: HubNa
     assert totals[-1] == SIZE
 
 
+@pytest.mark.parametrize("hub", ["huggingface", "modelscope"])
+def test_files_of_equal_bytes_all_come(hubs: Hubs, hub: HubName) -> None:
+    """They share a hash, and with it a blob and a partial file."""
+    for edition in (b"1", b"2"):
+        small, large = b"{" + edition + b"}", noise(edition.decode(), 3 * MIB)
+        names = {f"{at}.json": small for at in "abcd"} | {f"{at}.safetensors": large for at in "ab"}
+        hubs.publish(NAME, {"config.json": small, **names})
+        folder = done(run(hub=hub)).folder
+        assert {path.name: path.read_bytes() for path in folder.iterdir()} == {"config.json": small, **names}
+
+
 @pytest.mark.parametrize(
     ("kind", "extra"),
     [

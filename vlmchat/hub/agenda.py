@@ -50,6 +50,8 @@ class Agenda:
         self.jobs = tuple(jobs)
         self._fresh = deque(self.jobs)
         self._pieces: deque[tuple[Job, Piece]] = deque()
+        self._begun: set[str] = set()
+        """The keys of files that are begun and not verified."""
         self._changed = Condition()
         self._left = len(self.jobs)
         self._ended = False
@@ -70,9 +72,18 @@ class Agenda:
             while not self._ended and self._left:
                 if self._pieces:
                     return self._pieces.popleft()
-                if self._fresh:
-                    return self._fresh.popleft(), None
+                if (job := self._next_fresh()) is not None:
+                    return job, None
                 self._changed.wait()
+        return None
+
+    def _next_fresh(self) -> Job | None:
+        """Return a file to begin with; one with the bytes of another under way waits, for they share a partial file."""
+        for job in self._fresh:
+            if job.file.key not in self._begun:
+                self._fresh.remove(job)
+                self._begun.add(job.file.key)
+                return job
         return None
 
     def add_pieces(self, job: Job, pieces: Iterable[Piece]) -> None:
@@ -94,6 +105,7 @@ class Agenda:
         """Count a file as done."""
         with self._changed:
             job.verified = True
+            self._begun.discard(job.file.key)
             self._left -= 1
             self._changed.notify_all()
 

@@ -8,6 +8,7 @@ repository when any tool removes it.
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Callable, Iterable
 from contextlib import suppress
@@ -139,7 +140,8 @@ class ModelScopeLayout:
                 held.replace(self.folder / file.path)
 
     def _held(self, file: RemoteFile) -> Path:
-        return own_folder(self.root) / f"{file.key}.whole"
+        name = hashlib.sha256(file.path.encode()).hexdigest()[:16]
+        return own_folder(self.root) / f"{file.key}.{name}.whole"
 
 
 def layout_of(listing: Listing) -> HuggingFaceLayout | ModelScopeLayout:

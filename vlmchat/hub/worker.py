@@ -60,6 +60,9 @@ class Worker:
 
     def _begin(self, job: Job) -> None:
         """Use what is on disk, and put up for fetching what is not."""
+        if job.found is None:
+            # A file with the same bytes may have come meanwhile.
+            job.found = self._transfer.layout.find(job.file)
         if job.found is not None:
             if self._accept(job, job.found):
                 return
