@@ -12,10 +12,8 @@ from typing import Literal, TypeAlias
 
 from vlmchat.errors import VlmchatError
 
-Stage: TypeAlias = Literal[
-    "waiting", "libraries", "config", "tokenizer", "weights", "unpacking", "audit", "arranging", "ready"
-]
-"""``waiting``: a kept engine works for another program; ``arranging``: weights are laid out for the CPU's kernels."""
+Stage: TypeAlias = Literal["waiting", "libraries", "config", "tokenizer", "weights", "unpacking", "audit", "ready"]
+"""``waiting``: a kept engine works for another program."""
 FinishReason: TypeAlias = Literal["stop", "length", "interrupted"]
 
 
