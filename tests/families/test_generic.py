@@ -276,7 +276,7 @@ def test_frames_of_a_video_are_pictures_in_their_place(case: Case, pictures: tup
 
 def test_a_video_file_becomes_eight_pictures(root: Path) -> None:
     case = opened(KINDS.index("smolvlm"), root)
-    prompt = case.runner.model.checkpoint.layout((user("What?", Video("v", "film", path=FILM)),), Request(()).vision)
+    prompt = case.runner.model.checkpoint.layout((user("What?", Video("v", FILM.name, path=FILM)),), Request(()).vision)
     clip = read_clip(FILM)
     assert middles(clip) == [7, 23, 39, 54, 70, 85, 101, 117]
     assert [picture.picture for picture in prompt.pictures] == list(read_frames(clip, tuple(middles(clip))))

@@ -28,7 +28,7 @@ def test_the_frames_of_the_original_for_every_case() -> None:
 
 def test_a_video_file_becomes_eight_frames_of_one_tile() -> None:
     checkpoint = open_checkpoint(QWEN2 / "checkpoint")
-    prompt = checkpoint.layout([user("What happens?", Video("d", "film", path=FILM))], VisionOptions())
+    prompt = checkpoint.layout([user("What happens?", Video("d", FILM.name, path=FILM))], VisionOptions())
     clip = read_clip(FILM)
     assert choose_frames(clip) == frame_indices(0, 124, 8) == [7, 23, 38, 53, 69, 85, 100, 115]
     assert [picture.picture for picture in prompt.pictures] == list(read_frames(clip, tuple(choose_frames(clip))))
