@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -79,6 +80,26 @@ def test_the_bound_is_kept_and_the_longest_unused_leave_first(files: FeatureFile
     assert held_bytes(files.folder) == 9000
     assert not files.write(OTHER, bytes(10_000))
     assert held_bytes(files.folder) == 9000
+
+
+def test_many_files_are_looked_at_now_and_then_and_the_bound_is_kept(
+    files: FeatureFiles, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looks: list[int] = []
+    list_files = feature_files._files
+
+    def counted(folder: Path) -> Iterator[tuple[Path, os.stat_result]]:
+        found = list(list_files(folder))
+        looks.append(len(found))
+        return iter(found)
+
+    monkeypatch.setattr(feature_files, "_files", counted)
+    for number in range(1000):
+        assert files.write(f"{number:064x}", b"")
+        assert sum(path.stat().st_size for path in files.folder.iterdir()) <= 10_000
+    assert sum(looks) < 1000 * 2 * feature_files.FILES_A_LOOK
+    assert looks[-1] > 250, "it is nearly full"
+    assert files.read(f"{999:064x}") is not None
 
 
 def test_what_a_killed_process_left_unfinished_leaves_too(files: FeatureFiles) -> None:
