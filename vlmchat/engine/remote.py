@@ -247,24 +247,17 @@ class KeptEngine:
         """Answer ``request``; an engine that is lost before the first word is replaced, see the contract."""
         said = False
         try:
-            if self._local is None:
-                for event in self._loaded_link().call(wire.Generate(request), cancel):
-                    if not isinstance(event, wire.Done):
-                        said = said or isinstance(event, Delta)
-                        yield event  # type: ignore[misc]
-                return
+            for event in self._generate(request, cancel):
+                said = said or isinstance(event, Delta)
+                yield event
+            return
         except EngineLost:
             if said or self._chosen is None:
                 raise
-            self._drop_link()
-            for _ in self.load(*self._chosen, cancel):
-                pass
-        if self._local is not None:
-            yield from self._local.generate(request, cancel)
-        else:
-            for event in self._loaded_link().call(wire.Generate(request), cancel):
-                if not isinstance(event, wire.Done):
-                    yield event  # type: ignore[misc]
+        self._drop_link()
+        for _ in self.load(*self._chosen, cancel):
+            pass
+        yield from self._generate(request, cancel)
 
     def generate_many(
         self, requests: Iterable[Request], width: int, cancel: CancelEvent | None = None
@@ -307,6 +300,15 @@ class KeptEngine:
             if isinstance(link.welcome, wire.Refused) and link.welcome.reason == "user":
                 raise CannotKeep(link.welcome.message)
         raise CannotKeep("The kept engine could not be started.")
+
+    def _generate(self, request: Request, cancel: CancelEvent | None) -> Iterator[AnswerEvent]:
+        """Answer with the engine there is, in this process or kept."""
+        if self._local is not None:
+            yield from self._local.generate(request, cancel)
+            return
+        for event in self._loaded_link().call(wire.Generate(request), cancel):
+            if not isinstance(event, wire.Done):
+                yield event  # type: ignore[misc]
 
     def _loaded_link(self) -> _Link:
         if self._chosen is None:
