@@ -1,4 +1,4 @@
-"""Where config, data, cache and state live: the only place that names a folder.
+"""Where config, data, cache and state live: the only place that names a folder. How a small file is written whole.
 
 ``VLMCHAT_HOME`` moves all four under one folder (``$VLMCHAT_HOME/{config,data,cache,state}``).
 Weights of hub checkpoints are not here: they stay in the hubs' own caches, shared with other tools.
@@ -70,6 +70,29 @@ def places() -> Places:
         return Places(root / "config", root / "data", root / "cache", root / "state")
     dirs = PlatformDirs("vlmchat", appauthor=False)
     return Places(dirs.user_config_path, dirs.user_data_path, dirs.user_cache_path, dirs.user_state_path)
+
+
+def existing(path: Path) -> Path:
+    """Return ``path``, or the nearest thing above it that is there."""
+    while not path.exists():
+        path = path.parent
+    return path
+
+
+def write_whole(path: Path, text: str) -> None:
+    """Put ``text`` in the place of what ``path`` holds, in one step; its folder is made where it is not there.
+
+    Raises:
+        OSError: the disk refused; ``path`` is as it was.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    fresh = path.with_name(f"{path.name}.{os.getpid()}.new")
+    try:
+        fresh.write_text(text, encoding="utf-8")
+        fresh.replace(path)
+    except OSError:
+        fresh.unlink(missing_ok=True)
+        raise
 
 
 def user_path(text: str) -> Path:

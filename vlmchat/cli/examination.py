@@ -15,7 +15,7 @@ from urllib.request import getproxies
 import vlmchat
 from vlmchat.cli.checks import problems_of
 from vlmchat.cli.checks.hubs import TOKENS, token_file
-from vlmchat.cli.checks.problem import Problem, existing
+from vlmchat.cli.checks.problem import Problem, Seen
 from vlmchat.cli.options import read_settings
 from vlmchat.cli.output import Talk, size_text
 from vlmchat.engine.feature_files import held_bytes
@@ -24,7 +24,7 @@ from vlmchat.engine.remote import running
 from vlmchat.errors import ExitCode, VlmchatError
 from vlmchat.hub.local import huggingface_cache, modelscope_cache
 from vlmchat.hub.source import HubName, host
-from vlmchat.paths import places
+from vlmchat.paths import existing, places
 from vlmchat.settings import KEYS, Settings
 from vlmchat.store.health import check
 
@@ -86,7 +86,7 @@ def examine(talk: Talk) -> Examination:
     found.sections["kept engine"] = _kept()
     health = check(places().chats, places().blobs)
     found.sections["chats"] = {"saved": health.chats, "turns": health.turns, "size_bytes": health.bytes}
-    found.problems += problems_of(in_force, gpus)
+    found.problems += problems_of(Seen(in_force, gpus, health))
     return found
 
 

@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, TypeAlias
 
+from vlmchat.paths import existing
+
 Kind: TypeAlias = Literal["cpu", "cuda", "mps"]
 _DRIVER = "nvidia-smi"
 _PATIENCE_S = 5.0
@@ -61,7 +63,7 @@ def look(downloads: Path) -> Machine:
     return Machine(
         memory_free=min([free, *limit[:1]]),
         memory_total=min([total, *limit[1:]]),
-        disk_free=shutil.disk_usage(_existing(downloads)).free,
+        disk_free=shutil.disk_usage(existing(downloads)).free,
         gpus=_gpus(),
         unified=sys.platform == "darwin" and os.uname().machine == "arm64",
         bfloat16=_computes_bfloat16(),
@@ -138,9 +140,3 @@ def _computes_bfloat16() -> bool:
         return False
     flags = next((line.split() for line in text.splitlines() if line.startswith("flags")), [])
     return {"avx512bw", "avx512vl", "avx512dq"} <= set(flags)
-
-
-def _existing(path: Path) -> Path:
-    while not path.exists():
-        path = path.parent
-    return path

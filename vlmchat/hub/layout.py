@@ -18,6 +18,7 @@ from typing import Protocol
 
 from vlmchat.hub.local import OWN_FOLDER, huggingface_cache, modelscope_cache
 from vlmchat.hub.source import HubName, Listing, RemoteFile
+from vlmchat.paths import write_whole
 
 
 class Layout(Protocol):
@@ -87,10 +88,7 @@ class HuggingFaceLayout:
         with suppress(OSError):
             if self.revision == self.commit or ref.read_text(encoding="utf-8") == self.commit:
                 return
-        ref.parent.mkdir(parents=True, exist_ok=True)
-        fresh = ref.with_name(f"{ref.name}.{os.getpid()}.new")
-        fresh.write_text(self.commit, encoding="utf-8")
-        fresh.replace(ref)
+        write_whole(ref, self.commit)
 
     def _link(self, file: RemoteFile) -> None:
         """Link it into the snapshot; a file system without links gets the file itself, as the client does."""

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
-import os
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
-from vlmchat.paths import places
+from vlmchat.paths import places, write_whole
 
 
 def is_accepted(model: str, licence: str) -> bool:
@@ -20,14 +20,8 @@ def accept(model: str, licence: str, url: str = "") -> None:
     known = _read()
     now = datetime.now(UTC).isoformat(timespec="seconds")
     known[_key(model, licence)] = {"model": model, "licence": licence, "url": url, "accepted": now}
-    path = _path()
-    fresh = path.with_name(f"{path.name}.{os.getpid()}.new")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        fresh.write_text(json.dumps(known, ensure_ascii=False, indent=1), encoding="utf-8")
-        fresh.replace(path)
-    except OSError:
-        fresh.unlink(missing_ok=True)
+    with suppress(OSError):
+        write_whole(_path(), json.dumps(known, ensure_ascii=False, indent=1))
 
 
 def _path() -> Path:

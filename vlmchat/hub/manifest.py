@@ -7,7 +7,6 @@ of its last change: a file that has not been touched since needs no second hashi
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
@@ -16,6 +15,7 @@ from threading import Lock
 
 from vlmchat.hub.layout import own_folder
 from vlmchat.hub.source import Listing, RemoteFile
+from vlmchat.paths import write_whole
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,10 +69,7 @@ class Manifest:
             "commit": self.listing.commit,
             "files": {name: asdict(entry) for name, entry in sorted(self.entries.items())},
         }
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        fresh = self.path.with_name(f"{self.path.name}.{os.getpid()}.new")
-        fresh.write_text(json.dumps(content, ensure_ascii=False, indent=1), encoding="utf-8")
-        fresh.replace(self.path)
+        write_whole(self.path, json.dumps(content, ensure_ascii=False, indent=1))
 
 
 def recorded_sha256(path: Path) -> str:

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from vlmchat.conversation import Part, Picture, Text, Video
+from vlmchat.paths import write_whole
 
 _FILE = "app.json"
 _PICTURES = "draft"
@@ -109,9 +110,7 @@ class Memory:
         with suppress(OSError):
             self.folder.mkdir(parents=True, exist_ok=True)
             self._write_pictures()
-            fresh = self.folder / f"{_FILE}.new"
-            fresh.write_text(json.dumps(data, ensure_ascii=False), encoding="utf-8")
-            fresh.replace(self.folder / _FILE)
+            write_whole(self.folder / _FILE, json.dumps(data, ensure_ascii=False))
 
     def _write_pictures(self) -> None:
         kept = self.folder / _PICTURES

@@ -11,6 +11,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TypeAlias, get_args
 
+from vlmchat.paths import write_whole
 from vlmchat.settings import Hub
 
 Queued: TypeAlias = tuple[str, Hub]
@@ -36,9 +37,6 @@ def read_queue(folder: Path) -> tuple[Queued, ...]:
 
 def write_queue(folder: Path, queue: tuple[Queued, ...]) -> None:
     """Remember ``queue`` in place of what was there; written whole or not at all."""
+    entries = [{"reference": reference, "hub": hub} for reference, hub in queue]
     with suppress(OSError):
-        folder.mkdir(parents=True, exist_ok=True)
-        fresh = folder / f"{_FILE}.new"
-        entries = [{"reference": reference, "hub": hub} for reference, hub in queue]
-        fresh.write_text(json.dumps(entries, ensure_ascii=False), encoding="utf-8")
-        fresh.replace(folder / _FILE)
+        write_whole(folder / _FILE, json.dumps(entries, ensure_ascii=False))

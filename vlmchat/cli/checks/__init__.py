@@ -5,21 +5,13 @@ Nothing here loads a model or reaches the network; of a proxy it is asked whethe
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 
 from vlmchat.cli.checks import files, hubs, machine
-from vlmchat.cli.checks.problem import Problem
-from vlmchat.settings import Settings
+from vlmchat.cli.checks.problem import Problem, Seen
 
 
-def problems_of(settings: Settings, gpus: Sequence[str]) -> Iterator[Problem]:
-    """Yield every fault that is found.
-
-    Args:
-        settings: those in force.
-        gpus: name, memory and driver version of each, as the driver's own tool says them.
-    """
-    for check in (*files.CHECKS, *machine.CHECKS, *hubs.CHECKS):
-        yield from check(settings)
-    for look in machine.GPU_CHECKS:
-        yield from look(settings, gpus)
+def problems_of(seen: Seen) -> Iterator[Problem]:
+    """Yield every fault that is found."""
+    for check in (*files.CHECKS, *machine.CHECKS, *hubs.CHECKS, *machine.GPU_CHECKS):
+        yield from check(seen)

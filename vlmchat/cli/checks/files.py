@@ -8,15 +8,13 @@ from collections.abc import Callable, Iterator
 from vlmchat.catalog.index import catalog
 from vlmchat.chat.prompts import kept_names, kept_prompt
 from vlmchat.chat.shelf import EMBEDDED, offers
-from vlmchat.cli.checks.problem import Problem, existing
+from vlmchat.cli.checks.problem import Problem, Seen
 from vlmchat.errors import VlmchatError
-from vlmchat.paths import places
-from vlmchat.settings import Settings, unknown_variables
-from vlmchat.store.health import check
+from vlmchat.paths import existing, places
+from vlmchat.settings import unknown_variables
 
 
-def _folders(settings: Settings) -> Iterator[Problem]:
-    del settings
+def _folders(seen: Seen) -> Iterator[Problem]:
     here = places()
     for folder in dict.fromkeys((here.config, here.data, here.cache, here.state)):
         found = existing(folder)
@@ -32,21 +30,18 @@ def _folders(settings: Settings) -> Iterator[Problem]:
             )
 
 
-def _privacy(settings: Settings) -> Iterator[Problem]:
-    del settings
+def _privacy(seen: Seen) -> Iterator[Problem]:
     for path in (places().chats, places().data):
         if os.name == "posix" and path.exists() and path.stat().st_mode & 0o077:
             yield Problem("not-private", f"Others may read {path}.", f"Close it with: chmod go-rwx {path}")
 
 
-def _chats(settings: Settings) -> Iterator[Problem]:
-    del settings
-    for problem in check(places().chats, places().blobs).problems:
+def _chats(seen: Seen) -> Iterator[Problem]:
+    for problem in seen.health.problems:
         yield Problem.of("chats", problem)
 
 
-def _variables(settings: Settings) -> Iterator[Problem]:
-    del settings
+def _variables(seen: Seen) -> Iterator[Problem]:
     for name in unknown_variables():
         yield Problem(
             "unknown-variable",
@@ -55,14 +50,12 @@ def _variables(settings: Settings) -> Iterator[Problem]:
         )
 
 
-def _rows(settings: Settings) -> Iterator[Problem]:
-    del settings
+def _rows(seen: Seen) -> Iterator[Problem]:
     for problem in catalog().problems:
         yield Problem("catalog-row", problem, "Mend it; the other rows are used.")
 
 
-def _prompts(settings: Settings) -> Iterator[Problem]:
-    del settings
+def _prompts(seen: Seen) -> Iterator[Problem]:
     for name in kept_names():
         try:
             kept_prompt(name)
@@ -70,7 +63,7 @@ def _prompts(settings: Settings) -> Iterator[Problem]:
             yield Problem.of("kept-prompt", problem)
 
 
-def _themes(settings: Settings) -> Iterator[Problem]:
+def _themes(seen: Seen) -> Iterator[Problem]:
     # Late: Textual takes 0.15 CPU-seconds.
     from vlmchat.tui.themes import DEFAULT, read_themes
 
@@ -78,31 +71,30 @@ def _themes(settings: Settings) -> Iterator[Problem]:
     for problem in shelf.problems:
         path = places().themes / problem.file
         yield Problem("theme", f"{path} is no theme: {problem.reason}.", "Mend the file; the shipped themes go on.")
-    if settings.theme is not None and settings.theme not in shelf.themes:
+    if seen.settings.theme is not None and seen.settings.theme not in shelf.themes:
         known = ", ".join(shelf.themes)
         yield Problem(
             "unknown-theme",
-            f"There is no theme {settings.theme!r} ({settings.source('theme')}); {DEFAULT} stands in.",
+            f"There is no theme {seen.settings.theme!r} ({seen.settings.source('theme')}); {DEFAULT} stands in.",
             f"Name one of: {known}.",
         )
 
 
-def _keys(settings: Settings) -> Iterator[Problem]:
-    if settings.keys:
+def _keys(seen: Seen) -> Iterator[Problem]:
+    if seen.settings.keys:
         # Late, as above.
         from vlmchat.tui.keymap import read_keymap
 
-        for problem in read_keymap(settings.keys).problems:
+        for problem in read_keymap(seen.settings.keys).problems:
             yield Problem("key", f"[keys] of the settings file: {problem}", "Mend that line; the other keys hold.")
 
 
-def _demo(settings: Settings) -> Iterator[Problem]:
-    del settings
+def _demo(seen: Seen) -> Iterator[Problem]:
     for offer in offers(EMBEDDED):
         if offer.spec.name == EMBEDDED and offer.how:
             yield Problem("embedded-model", "The embedded model is not whole.", offer.how)
 
 
-CHECKS: tuple[Callable[[Settings], Iterator[Problem]], ...] = (
+CHECKS: tuple[Callable[[Seen], Iterator[Problem]], ...] = (
     _folders, _privacy, _chats, _variables, _rows, _prompts, _themes, _keys, _demo,
 )  # fmt: skip

@@ -11,13 +11,12 @@ from urllib.request import getproxies
 
 from vlmchat.chat import opening
 from vlmchat.chat.shelf import offers
-from vlmchat.cli.checks.problem import Problem, existing
+from vlmchat.cli.checks.problem import Problem, Seen
 from vlmchat.cli.output import size_text
 from vlmchat.errors import VlmchatError
 from vlmchat.hub.local import huggingface_cache, modelscope_cache
 from vlmchat.hub.source import TITLES, HubName
-from vlmchat.paths import user_path
-from vlmchat.settings import Settings
+from vlmchat.paths import existing, user_path
 
 TOKENS = {"huggingface": "HF_TOKEN", "modelscope": "MODELSCOPE_API_TOKEN"}
 """Hub -> the variable that holds a token for it."""
@@ -27,18 +26,18 @@ _PROXY_PATIENCE_S = 2.0
 """A proxy is near; one that needs longer to take a connection is as good as none."""
 
 
-def _model(settings: Settings) -> Iterator[Problem]:
+def _model(seen: Seen) -> Iterator[Problem]:
     try:
-        opening.find(settings.model, settings.hub)
+        opening.find(seen.settings.model, seen.settings.hub)
     except VlmchatError as problem:
         yield Problem.of("model", problem, "The default model: ")
 
 
-def _partial(settings: Settings) -> Iterator[Problem]:
+def _partial(seen: Seen) -> Iterator[Problem]:
     """Name what was begun and never finished; the default model is told by its own check."""
-    for found in offers("", settings.hub):
+    for found in offers("", seen.settings.hub):
         spec, local = found.spec, found.local
-        if local.state == "partial" and spec.name != settings.model and (spec.huggingface or spec.modelscope):
+        if local.state == "partial" and spec.name != seen.settings.model and (spec.huggingface or spec.modelscope):
             yield Problem(
                 "partial-download",
                 f"{spec.title} is only partly here and takes {size_text(local.bytes)}.",
@@ -46,11 +45,11 @@ def _partial(settings: Settings) -> Iterator[Problem]:
             )
 
 
-def _caches(settings: Settings) -> Iterator[Problem]:
+def _caches(seen: Seen) -> Iterator[Problem]:
     chosen = {"huggingface": (huggingface_cache(), "HF_HOME"), "modelscope": (modelscope_cache(), "MODELSCOPE_CACHE")}
     for hub, (folder, variable) in chosen.items():
         found = existing(folder)
-        if settings.hub not in {"auto", hub}:
+        if seen.settings.hub not in {"auto", hub}:
             continue
         if not found.is_dir():
             yield Problem(
@@ -64,8 +63,8 @@ def _caches(settings: Settings) -> Iterator[Problem]:
             )
 
 
-def _offline(settings: Settings) -> Iterator[Problem]:
-    if os.environ.get("HF_HUB_OFFLINE", "0").lower() in {"1", "true", "yes", "on"} and not settings.offline:
+def _offline(seen: Seen) -> Iterator[Problem]:
+    if os.environ.get("HF_HUB_OFFLINE", "0").lower() in {"1", "true", "yes", "on"} and not seen.settings.offline:
         yield Problem(
             "hub-offline",
             "HF_HUB_OFFLINE is set, so nothing comes from Hugging Face.",
@@ -73,9 +72,8 @@ def _offline(settings: Settings) -> Iterator[Problem]:
         )
 
 
-def _tokens(settings: Settings) -> Iterator[Problem]:
+def _tokens(seen: Seen) -> Iterator[Problem]:
     """Look at the form of each token, and at who may read its file; nobody is asked whether it is known."""
-    del settings
     for hub, variable in TOKENS.items():
         text = os.environ.get(variable)
         if text is not None and not _is_token(text):
@@ -97,8 +95,7 @@ def _tokens(settings: Settings) -> Iterator[Problem]:
         yield Problem("token-file", f"{file} cannot be read as a token.", "Log in again with: hf auth login")
 
 
-def _mirrors(settings: Settings) -> Iterator[Problem]:
-    del settings
+def _mirrors(seen: Seen) -> Iterator[Problem]:
     for hub, variable in _MIRRORS.items():
         text = os.environ.get(variable)
         if not text:
@@ -112,9 +109,8 @@ def _mirrors(settings: Settings) -> Iterator[Problem]:
             )
 
 
-def _proxies(settings: Settings) -> Iterator[Problem]:
+def _proxies(seen: Seen) -> Iterator[Problem]:
     """See that each proxy the environment names takes a connection."""
-    del settings
     for text in sorted({text for scheme, text in getproxies().items() if scheme in {"http", "https", "all"}}):
         address = _split(text if "://" in text else f"http://{text}")
         if address is None or not address.hostname:
@@ -132,8 +128,7 @@ def _proxies(settings: Settings) -> Iterator[Problem]:
             )
 
 
-def _certificates(settings: Settings) -> Iterator[Problem]:
-    del settings
+def _certificates(seen: Seen) -> Iterator[Problem]:
     for variable in _CERTIFICATES:
         text = os.environ.get(variable)
         if text and not Path(text).exists():
@@ -179,6 +174,6 @@ def _is_near(host: str) -> bool:
     return host in {"localhost", "127.0.0.1", "::1"}
 
 
-CHECKS: tuple[Callable[[Settings], Iterator[Problem]], ...] = (
+CHECKS: tuple[Callable[[Seen], Iterator[Problem]], ...] = (
     _model, _partial, _caches, _offline, _tokens, _mirrors, _proxies, _certificates,
 )  # fmt: skip

@@ -8,18 +8,17 @@ import shutil
 import sqlite3
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from importlib.metadata import PackageNotFoundError, distribution, requires, version
 from pathlib import Path
 
 from vlmchat.chat import opening
 from vlmchat.chat.capacity import fit_of_folder, machine_now
-from vlmchat.cli.checks.problem import Problem, existing
+from vlmchat.cli.checks.problem import Problem, Seen
 from vlmchat.cli.output import size_text
 from vlmchat.errors import VlmchatError
 from vlmchat.hub.local import huggingface_cache, modelscope_cache
-from vlmchat.paths import places
-from vlmchat.settings import Settings
+from vlmchat.paths import existing, places
 
 LOW_DISK = 2 * 10**9
 """Bytes of free disk below which hardly any model can be fetched: InternVL2-1B takes 1.9 GB."""
@@ -37,14 +36,13 @@ _NVIDIA, _DISPLAY = "0x10de", "0x03"
 _CUDA = re.compile(r"^cuda\b[^=]*= *'(\d+)", re.MULTILINE)
 
 
-def _disk(settings: Settings) -> Iterator[Problem]:
-    del settings
-    seen: set[int] = set()
+def _disk(seen: Seen) -> Iterator[Problem]:
+    told: set[int] = set()
     for folder in (huggingface_cache(), modelscope_cache(), places().data):
         here = existing(folder)
         free, device = shutil.disk_usage(here).free, here.stat().st_dev
-        if free < LOW_DISK and device not in seen:
-            seen.add(device)
+        if free < LOW_DISK and device not in told:
+            told.add(device)
             yield Problem(
                 "disk",
                 f"Only {size_text(free)} are free at {here}.",
@@ -52,21 +50,20 @@ def _disk(settings: Settings) -> Iterator[Problem]:
             )
 
 
-def _memory(settings: Settings) -> Iterator[Problem]:
+def _memory(seen: Seen) -> Iterator[Problem]:
     try:
-        target = opening.find(settings.model, settings.hub)
+        target = opening.find(seen.settings.model, seen.settings.hub)
     except VlmchatError:
         return  # told by the hubs' check of the model
-    fit = fit_of_folder(target.folder, machine_now(settings.hub))
+    fit = fit_of_folder(target.folder, machine_now(seen.settings.hub))
     if fit is not None and not fit.fits:
         yield Problem(
             "memory", f"{target.name}, the default model, is too large: it {fit.text}.", "Choose a smaller one."
         )
 
 
-def _clock(settings: Settings) -> Iterator[Problem]:
+def _clock(seen: Seen) -> Iterator[Problem]:
     """Compare the clock with the time at which this program was put here."""
-    del settings
     installed, now = Path(__file__).stat().st_mtime, time.time()
     if now < installed - _DAY_S:
         today = time.strftime("%Y-%m-%d", time.gmtime(now))
@@ -77,8 +74,7 @@ def _clock(settings: Settings) -> Iterator[Problem]:
         )
 
 
-def _terminal(settings: Settings) -> Iterator[Problem]:
-    del settings
+def _terminal(seen: Seen) -> Iterator[Problem]:
     if sys.stdout is None or not sys.stdout.isatty():
         return
     if os.environ.get("TERM", "dumb") == "dumb":
@@ -91,8 +87,7 @@ def _terminal(settings: Settings) -> Iterator[Problem]:
         yield Problem("no-color", "NO_COLOR is set, so the app has no colours.", "Unset it to see them.")
 
 
-def _locale(settings: Settings) -> Iterator[Problem]:
-    del settings
+def _locale(seen: Seen) -> Iterator[Problem]:
     named = next((os.environ[name] for name in ("LC_ALL", "LC_CTYPE", "LANG") if os.environ.get(name)), "")
     if named and "utf" not in named.lower():
         yield Problem(
@@ -102,9 +97,8 @@ def _locale(settings: Settings) -> Iterator[Problem]:
         )
 
 
-def _executable(settings: Settings) -> Iterator[Problem]:
+def _executable(seen: Seen) -> Iterator[Problem]:
     """See whether the shell would start another vlmchat than this one."""
-    del settings
     found = shutil.which("vlmchat")
     mine = Path(sys.executable).parent
     if found is not None and (mine / "vlmchat").exists() and Path(found).parent.resolve() != mine.resolve():
@@ -115,9 +109,8 @@ def _executable(settings: Settings) -> Iterator[Problem]:
         )
 
 
-def _packages(settings: Settings) -> Iterator[Problem]:
+def _packages(seen: Seen) -> Iterator[Problem]:
     """Compare what is installed with what this version asks for."""
-    del settings
     # Late: only the doctor needs it.
     from packaging.requirements import Requirement
 
@@ -143,8 +136,7 @@ def _packages(settings: Settings) -> Iterator[Problem]:
             yield Problem("package-version", f"{need.name} {found} does not fit this vlmchat.", get)
 
 
-def _sqlite(settings: Settings) -> Iterator[Problem]:
-    del settings
+def _sqlite(seen: Seen) -> Iterator[Problem]:
     if sqlite3.sqlite_version_info < _TRIGRAMS:
         yield Problem(
             "sqlite",
@@ -153,17 +145,16 @@ def _sqlite(settings: Settings) -> Iterator[Problem]:
         )
 
 
-def _torch_build(settings: Settings, gpus: Sequence[str]) -> Iterator[Problem]:
-    del settings
+def _torch_build(seen: Seen) -> Iterator[Problem]:
     cuda = torch_cuda()
-    if gpus and cuda == 0:
+    if seen.gpus and cuda == 0:
         yield Problem(
             "torch-without-cuda",
             f"There is a GPU, but torch {version('torch')} computes on the CPU only.",
             "Install torch's CUDA build.",
         )
     oldest = _DRIVERS.get(cuda or 0)
-    for gpu in gpus:
+    for gpu in seen.gpus:
         name, driver = gpu.split(",")[0], gpu.rsplit(",", 1)[-1].strip()
         major = driver.partition(".")[0]
         if oldest is not None and major.isdecimal() and int(major) < oldest:
@@ -175,25 +166,25 @@ def _torch_build(settings: Settings, gpus: Sequence[str]) -> Iterator[Problem]:
             return
 
 
-def _hidden_gpus(settings: Settings, gpus: Sequence[str]) -> Iterator[Problem]:
+def _hidden_gpus(seen: Seen) -> Iterator[Problem]:
     """A GPU that is built in and cannot be used, or one that was asked for and is not there."""
     shown = os.environ.get("CUDA_VISIBLE_DEVICES")
-    if not gpus and _has_nvidia_card():
+    if not seen.gpus and _has_nvidia_card():
         yield Problem(
             "no-driver",
             "This machine has an NVIDIA GPU, but its driver does not answer.",
             "Install NVIDIA's driver, and see that nvidia-smi works.",
         )
-    elif gpus and shown is not None and not shown.strip(" -1"):
+    elif seen.gpus and shown is not None and not shown.strip(" -1"):
         yield Problem("gpu-hidden", f"CUDA_VISIBLE_DEVICES is {shown!r}, which hides every GPU.", "Unset it.")
-    if settings.load.device.startswith("cuda") and not gpus:
+    if seen.settings.load.device.startswith("cuda") and not seen.gpus:
         yield Problem(
             "device",
-            f"{settings.source('device')} chooses {settings.load.device}, and no NVIDIA GPU answers.",
+            f"{seen.settings.source('device')} chooses {seen.settings.load.device}, and no NVIDIA GPU answers.",
             "Choose auto or cpu.",
         )
-    elif settings.load.device == "mps" and sys.platform != "darwin":
-        yield Problem("device", f"{settings.source('device')} chooses mps, which only Macs have.", "Choose auto.")
+    elif seen.settings.load.device == "mps" and sys.platform != "darwin":
+        yield Problem("device", f"{seen.settings.source('device')} chooses mps, which only Macs have.", "Choose auto.")
 
 
 def torch_cuda() -> int | None:
@@ -221,7 +212,7 @@ def _has_nvidia_card() -> bool:
     return False
 
 
-CHECKS: tuple[Callable[[Settings], Iterator[Problem]], ...] = (
+CHECKS: tuple[Callable[[Seen], Iterator[Problem]], ...] = (
     _disk, _memory, _clock, _packages, _sqlite, _executable, _terminal, _locale,
 )  # fmt: skip
-GPU_CHECKS: tuple[Callable[[Settings, Sequence[str]], Iterator[Problem]], ...] = (_torch_build, _hidden_gpus)
+GPU_CHECKS: tuple[Callable[[Seen], Iterator[Problem]], ...] = (_torch_build, _hidden_gpus)

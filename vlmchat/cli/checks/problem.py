@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 from vlmchat.errors import VlmchatError
+from vlmchat.settings import Settings
+from vlmchat.store.health import Health
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,8 +27,13 @@ class Problem:
         return cls(code, f"{before}{error.message}", error.hint)
 
 
-def existing(path: Path) -> Path:
-    """Return ``path``, or the nearest thing above it that is there."""
-    while not path.exists():
-        path = path.parent
-    return path
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """What was looked at once, for the facts and for every check."""
+
+    settings: Settings
+    """Those in force."""
+    gpus: Sequence[str]
+    """Name, memory and driver version of each, as the driver's own tool says them."""
+    health: Health
+    """Of the saved chats."""
