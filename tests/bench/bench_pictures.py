@@ -1,21 +1,22 @@
 """Pictures: one tile of the vision tower against the GEMM rate, and a known picture against a new one.
 
-    python -m tests.bench.bench_pictures
+    python -m tests.bench.bench_pictures [--dtype bfloat16|float32] [--passes 1 2 4 13]
 
-InternVL2-1B's geometry (InternViT-300M, Qwen2-0.5B), random weights in bfloat16. Run it alone on the machine.
+InternVL2-1B's geometry (InternViT-300M, Qwen2-0.5B), random weights. Run it alone on the machine.
 """
 
 from __future__ import annotations
 
+import argparse
 import platform
 import statistics
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
-from torch.utils.flop_counter import FlopCounterMode
 
 from tests.bench.bench_engine import picture
 from tests.bench.checkpoints import INTERNVL2_1B, build_internvl2
@@ -31,45 +32,50 @@ REPEATS = 3
 SIDE = 448
 
 
-def median_seconds(work: Callable[[], object]) -> float:
-    """Return the median of ``REPEATS`` runs behind one that is not counted."""
-    taken = []
-    for _ in range(1 + REPEATS):
-        start = time.perf_counter()
-        work()
-        taken.append(time.perf_counter() - start)
-    return statistics.median(taken[1:])
+def seconds(work: Callable[[], object]) -> float:
+    """Return how long ``work`` takes."""
+    start = time.perf_counter()
+    work()
+    return time.perf_counter() - start
 
 
-def gemm_rate() -> float:
-    """Return FLOP/s of the tower's own largest product, [1025, 1024] x [1024, 4096] in bfloat16."""
-    rows, inner, outer = (SIDE // 14) ** 2 + 1, 1024, 4096
-    left, right = torch.randn(rows, inner).bfloat16(), torch.randn(outer, inner).bfloat16()
-    return (
-        20
-        * 2
-        * rows
-        * inner
-        * outer
-        / median_seconds(lambda: [torch.nn.functional.linear(left, right) for _ in range(20)])
-    )
+def products(dtype: torch.dtype) -> tuple[Callable[[], object], int]:
+    """Return work that is only the tower's own largest product, [1025, 1024] x [1024, 4096], and its operations."""
+    rows, inner, outer, times = (SIDE // 14) ** 2 + 1, 1024, 4096, 20
+    left, right = torch.randn(rows, inner).to(dtype), torch.randn(outer, inner).to(dtype)
+    return lambda: [torch.nn.functional.linear(left, right) for _ in range(times)], times * 2 * rows * inner * outer
 
 
 @torch.inference_mode()
-def tile(engine: TorchEngine) -> None:
-    """Print what one tile costs."""
+def tiles(engine: TorchEngine, passes: Sequence[int]) -> None:
+    """Print what a tile costs in passes of several sizes, each measured right beside the product alone."""
     network, dtype = engine.runner.model.network, engine.runner.model.dtype
-    pixels = torch.randn(1, 3, SIDE, SIDE, dtype=dtype)
-    with FlopCounterMode(display=False) as counter:
-        network.encode(pixels)
-    rate, took = gemm_rate(), median_seconds(lambda: network.encode(pixels))
-    reached = counter.get_total_flops() / took
-    print("| | TFLOP | s | GFLOP/s | of GEMM |\n| --- | ---: | ---: | ---: | ---: |")
-    print(f"| GEMM of the tower's MLP | | | {rate / 1e9:,.0f} | 1.00 |")
-    print(
-        f"| one tile and its projector | {counter.get_total_flops() / 1e12:.2f} | {took:.2f} | "
-        f"{reached / 1e9:,.0f} | {reached / rate:.2f} |\n"
-    )
+    gemm, operations = products(dtype)
+    print("| tiles a pass | TFLOP a tile | s a tile | GFLOP/s | GEMM | of GEMM |")
+    print("| ---: | ---: | ---: | ---: | ---: | ---: |")
+    for count in passes:
+        pixels = torch.randn(count, 3, SIDE, SIDE, dtype=dtype)
+        work = counted(engine) * count
+        pairs = [(seconds(gemm), seconds(lambda: network.encode(pixels))) for _ in range(1 + REPEATS)][1:]  # noqa: B023
+        alone = operations / statistics.median(pair[0] for pair in pairs)
+        took = statistics.median(pair[1] for pair in pairs)
+        print(
+            f"| {count} | {work / count / 1e12:.2f} | {took / count:.2f} | {work / took / 1e9:,.0f} | "
+            f"{alone / 1e9:,.0f} | {work / took / alone:.2f} |",
+            flush=True,
+        )
+    print()
+
+
+def counted(engine: TorchEngine) -> int:
+    """Return the operations of one tile as its geometry says: all products, attention's too."""
+    config: Any = engine.runner.model.network.module.config
+    vision = config.vision_config
+    length, width, inner = (SIDE // 14) ** 2 + 1, vision.hidden_size, vision.intermediate_size
+    block = 2 * length * width * (4 * width + 2 * inner) + 4 * length**2 * width
+    hidden = config.text_config.hidden_size
+    projector = 2 * (length - 1) // 4 * hidden * (4 * width + hidden)
+    return int(vision.num_hidden_layers * block + projector + 2 * (length - 1) * width * 3 * 14**2)
 
 
 def first_token(engine: TorchEngine, request: Request) -> Finished:
@@ -106,12 +112,16 @@ def known(engine: TorchEngine, folder: Path) -> None:
 
 def main() -> None:
     """Run and print."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--dtype", default="bfloat16")
+    parser.add_argument("--passes", type=int, nargs="+", default=[1, 2, 4, 13])
+    arguments = parser.parse_args()
     folder = build_internvl2(Path(tempfile.gettempdir()) / "vlmchat-bench-1b", INTERNVL2_1B, torch.bfloat16)
     engine = TorchEngine()
-    for _ in engine.load(folder, LoadOptions(device="cpu", dtype="bfloat16")):
+    for _ in engine.load(folder, LoadOptions(device="cpu", dtype=arguments.dtype)):
         pass
-    print(f"{platform.machine()}, {torch.get_num_threads()} thread(s), torch {torch.__version__}\n")
-    tile(engine)
+    print(f"{platform.machine()}, {torch.get_num_threads()} thread(s), torch {torch.__version__}, {arguments.dtype}\n")
+    tiles(engine, arguments.passes)
     with tempfile.TemporaryDirectory() as features:
         known(engine, Path(features))
     engine.close()

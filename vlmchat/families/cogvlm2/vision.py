@@ -15,6 +15,7 @@ from torch.nn import functional
 from transformers.activations import ACT2FN
 
 from vlmchat.families.cogvlm2.config import CogVLM2Config, VisionConfig
+from vlmchat.families.tower_attention import tower_attention
 
 
 class VisionBlock(nn.Module):
@@ -40,8 +41,8 @@ class VisionBlock(nn.Module):
     def _attend(self, hidden: Tensor) -> Tensor:
         # The fused projection is q, k, v in thirds, each of them head by head.
         query, key, value = self.qkv(hidden).unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
-        attended = functional.scaled_dot_product_attention(query, key, value)
-        projected: Tensor = self.dense(attended.transpose(1, 2).flatten(2))
+        attended = tower_attention(query, key, value, query.shape[-1] ** -0.5)
+        projected: Tensor = self.dense(attended.flatten(2))
         return projected
 
 

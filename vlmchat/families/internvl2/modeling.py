@@ -14,6 +14,7 @@ from vlmchat.families.family import Span
 from vlmchat.families.native import NativeNetwork
 from vlmchat.families.packed.awq import AwqLinear
 from vlmchat.families.packed.base import replace_linears
+from vlmchat.families.tower_attention import use_tower_attention
 
 
 class WholePromptRotary(nn.Module):
@@ -61,6 +62,7 @@ class InternVL2Network(NativeNetwork):
 
     def __init__(self, config: InternVLConfig, awq_group: int | None = None) -> None:
         super().__init__(InternVLForConditionalGeneration, config)
+        use_tower_attention(self._inner.vision_tower.config)
         language = self._inner.language_model
         if awq_group is not None:
             names = [name for name, layer in language.layers.named_modules() if isinstance(layer, nn.Linear)]

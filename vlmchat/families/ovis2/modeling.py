@@ -19,6 +19,7 @@ from vlmchat.families.ovis2.limits import INDICATORS
 from vlmchat.families.ovis2.prompt import FIRST_INDICATOR
 from vlmchat.families.packed.base import replace_linears
 from vlmchat.families.packed.gptq import GptqFormat, GptqLinear
+from vlmchat.families.tower_attention import use_tower_attention
 
 _WHOLE_BLOCKS = ("Ovis2VisionEmbeddings", "Ovis2VisionEncoderLayer")
 """What must stay on one device: both add what two of their parts computed. Natively only the attention
@@ -34,6 +35,7 @@ class Ovis2Network(NativeNetwork):
         self._table = self._inner.visual_embeddings_table
         self._stride = config.native.vision_config.hidden_stride
         self._tower.transformer.rms_norm = nn.Identity()
+        use_tower_attention(self._tower.config)
         self._tower._no_split_modules = list(_WHOLE_BLOCKS)
         language = self._inner.language_model
         if config.tied:
