@@ -53,7 +53,7 @@ def test_the_second_ask_loads_nothing_and_says_the_same() -> None:
     assert second["timing"]["load_s"] == piped["timing"]["load_s"] == 0
     assert cold["token_ids"] == first["token_ids"] == second["token_ids"] == piped["token_ids"]
     assert cold["text"] == second["text"]
-    doctor = call("doctor", "--json").json["kept engine"]
+    doctor = call("doctor", "--json").json["kept_engine"]
     assert (doctor["process"], doctor["used_by"], doctor["end_it_with"]) == (found.pid, 0, "vlmchat stop")
     os.kill(found.pid, signal.SIGKILL)
     wait_for_end(found.pid)
@@ -68,7 +68,7 @@ def test_the_second_ask_loads_nothing_and_says_the_same() -> None:
 
 def test_stop_where_there_is_none() -> None:
     assert (call("stop").code, call("stop").err) == (0, "")
-    assert call("doctor", "--json").json["kept engine"]["process"] is None
+    assert call("doctor", "--json").json["kept_engine"]["process"] is None
 
 
 @pytest.mark.parametrize(("text", "seconds"), [("5m", 300), ("90s", 90), ("1h", 3600), ("7", 7), ("0", 0)])

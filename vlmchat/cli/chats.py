@@ -183,7 +183,10 @@ def _list(chats: Sequence[ChatSummary], as_json: bool) -> None:
 
 
 def _row_object(chat: ChatSummary) -> dict[str, object]:
-    return {**asdict(chat), "snippet": _plain(chat.snippet)}
+    from vlmchat.store.export import moment
+
+    times = {"created": moment(chat.created), "updated": moment(chat.updated)}
+    return {**asdict(chat), **times, "snippet": _plain(chat.snippet)}
 
 
 def _plain(snippet: str) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import platform
 from collections.abc import Iterable, Iterator
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
@@ -140,13 +140,14 @@ def _progress(event: Verification) -> str:
 
 def report_object(report: Report) -> dict[str, object]:
     """Return all of it, for ``--json``; ``parity`` is null without a reference folder."""
-    audit: dict[str, object] = {"ok": report.audit is not None and report.refusal is None}
+    parts = [field.name for kind in (Audit, Refusal) for field in fields(kind)]
+    audit: dict[str, object] = {"ok": report.audit is not None and report.refusal is None, **dict.fromkeys(parts)}
     audit |= asdict(report.audit) if report.audit else {}
     audit |= asdict(report.refusal) if report.refusal else {}
     return {
         "model": report.target.name,
         "folder": str(report.target.folder),
-        "revision": report.target.revision,
+        "revision": report.target.revision or None,
         "ok": report.problem is None,
         "versions": dict(_versions()),
         "device": report.computing.device if report.computing else None,
