@@ -9,11 +9,16 @@ import subprocess
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from tests.cli.harness import call, command, process, started
+from tests.fakes import ScriptedEngine
+from tests.reference_cases import QWEN2
+from vlmchat.chat import capacity
+from vlmchat.engine import machine
 from vlmchat.engine.keeping import socket_path
 from vlmchat.engine.remote import running
 from vlmchat.settings import load_settings
@@ -155,13 +160,25 @@ def test_ends_in_mid_answer_over_a_kept_engine() -> None:
     wait_for_end(engine)
 
 
-def test_two_clients_that_begin_at_once_start_one_engine() -> None:
+def test_two_that_begin_at_once_start_one_engine_which_gives_its_memory_to_a_cold_load(
+    scripted: ScriptedEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
     both = [subprocess.Popen(command(None, *ASK, "--keep", "5m"), stdout=subprocess.PIPE) for _ in range(2)]
     answers = [json.loads(client.communicate(timeout=120)[0]) for client in both]
     assert [client.returncode for client in both] == [0, 0]
     assert answers[0]["token_ids"] == answers[1]["token_ids"]
     assert sorted(answer["timing"]["load_s"] > 0 for answer in answers) == [False, True], "one of them waited"
-    assert running() is not None
+    idle = running()
+    assert idle is not None and idle.loaded is not None
+
+    # A machine that has nothing left while that engine is there.
+    other = str(QWEN2 / "checkpoint")
+    here = machine.look(Path.cwd())
+    monkeypatch.setattr(capacity, "look", lambda _: replace(here, memory_free=0 if running() else 10**10))
+    answered = call("ask", "-m", other, "--device", "cpu", "Hi")
+    assert (answered.code, answered.out) == (0, "A red circle.\n")
+    assert answered.err == f"The kept engine is ended: {other} needs its memory.\n"
+    wait_for_end(idle.pid)
 
 
 def test_stop_where_there_is_none() -> None:
