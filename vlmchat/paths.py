@@ -10,8 +10,6 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from platformdirs import PlatformDirs
-
 
 @dataclass(frozen=True, slots=True)
 class Places:
@@ -68,6 +66,9 @@ def places() -> Places:
     if home:
         root = Path(home).expanduser()
         return Places(root / "config", root / "data", root / "cache", root / "state")
+    # Late: it brings tempfile and random, 7 ms of CPU, and --help asks for no folder.
+    from platformdirs import PlatformDirs
+
     dirs = PlatformDirs("vlmchat", appauthor=False)
     return Places(dirs.user_config_path, dirs.user_data_path, dirs.user_cache_path, dirs.user_state_path)
 

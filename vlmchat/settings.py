@@ -9,10 +9,8 @@ from __future__ import annotations
 
 import os
 import re
-import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from difflib import get_close_matches
 from math import isfinite
 from pathlib import Path
 from typing import Any, Literal, TypeAlias, get_args
@@ -239,6 +237,9 @@ def with_text(settings: Settings, key: Key, value: object, source: str) -> Setti
 
 
 def _read_file(path: Path, required: bool) -> dict[str, object]:
+    # Late, as below: --help and completion read no file, and each of these is 1 to 3 ms of their start.
+    import tomllib
+
     try:
         return tomllib.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as problem:
@@ -253,6 +254,8 @@ def _read_file(path: Path, required: bool) -> dict[str, object]:
 
 def _known(name: str, place: str) -> Key:
     if name not in _BY_NAME:
+        from difflib import get_close_matches
+
         nearest = get_close_matches(name, _BY_NAME, n=1)
         hint = f"Did you mean {nearest[0]}?" if nearest else f"Settings are: {', '.join(_BY_NAME)}."
         raise UsageError(f"{place} is no setting.", hint)

@@ -96,7 +96,7 @@ def loop(paths: Sequence[Path]) -> float:
 
 def cheap() -> None:
     """Print the CPU-seconds of help, version and completion, the best of three."""
-    asked = {"_VLMCHAT_COMPLETE": "bash_complete", "COMP_WORDS": "vlmchat ask -m inter", "COMP_CWORD": "3"}
+    asked = {"_VLMCHAT_COMPLETE": "bash_complete", "COMP_LINE": "vlmchat ask -m inter"}
     for arguments, more in (*((words, {}) for words in CHEAP), ([], asked)):
         costs = []
         for _ in range(3):

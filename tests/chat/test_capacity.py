@@ -14,7 +14,9 @@ from vlmchat.catalog.index import catalog
 from vlmchat.chat import capacity, opening
 from vlmchat.chat.capacity import fit_of, machine_now
 from vlmchat.chat.shelf import offer, offers
+from vlmchat.engine.api import LoadedModel
 from vlmchat.engine.machine import Machine
+from vlmchat.engine.wire import Running
 from vlmchat.errors import DoesNotFit
 from vlmchat.options import LoadOptions
 
@@ -37,6 +39,17 @@ def test_a_model_that_cannot_fit_is_never_loaded(monkeypatch: pytest.MonkeyPatch
 def test_one_that_fits_is(monkeypatch: pytest.MonkeyPatch) -> None:
     roomy = replace(TIGHT, memory_free=10**9)
     assert open_with(QWEN2 / "checkpoint", roomy, monkeypatch).loaded is not None
+
+
+@pytest.mark.parametrize(("weight_bytes", "clients"), [(10**9, 1), (1000, 0)])
+def test_a_kept_engine_that_is_used_or_too_small_is_left_alone(
+    weight_bytes: int, clients: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = LoadedModel(QWEN2, "internvl2", "cpu", "float32", "none", 1000, weight_bytes, 100, "print")
+    monkeypatch.setattr(capacity, "running", lambda: Running(1, model, clients, 300.0))
+    monkeypatch.setattr(capacity, "end_kept", lambda: pytest.fail("it was ended"))
+    with pytest.raises(DoesNotFit, match="1 MB of memory is free"):
+        open_with(QWEN2 / "checkpoint", TIGHT, monkeypatch)
 
 
 def test_one_that_nobody_can_count_is_left_to_the_engine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -66,7 +66,7 @@ def process(script: Mapping[str, Any] | None, *arguments: str, stdin: bytes = b"
 
 
 @contextmanager
-def started(script: Mapping[str, Any], *arguments: str, **streams: Any) -> Iterator[subprocess.Popen[bytes]]:
+def started(script: Mapping[str, Any] | None, *arguments: str, **streams: Any) -> Iterator[subprocess.Popen[bytes]]:
     """Start one command line and see that it ends."""
     running = subprocess.Popen(
         command(script, *arguments), stdout=subprocess.PIPE, stderr=subprocess.PIPE, bufsize=0, **streams

@@ -9,6 +9,7 @@ import json
 from collections.abc import Iterator
 from copy import deepcopy
 from pathlib import Path
+from shutil import copyfile, copytree, ignore_patterns
 from typing import Any, get_args
 
 import pytest
@@ -17,12 +18,18 @@ from referencing import Registry, Resource
 
 from tests.cli.harness import call, process
 from tests.cli.test_pipe import lines
+from tests.cli.test_prompts import folder as folder
+from tests.cli.test_verify import reference as reference
 from tests.conftest import png
 from tests.fakes import ScriptedEngine
 from tests.hub.conftest import hubs as hubs
 from tests.hub.loopback import Hubs, noise
+from tests.hub.test_local import WHOLE, fill
+from tests.reference_cases import QWEN2
+from vlmchat.chat.shelf import demo_folder
 from vlmchat.cli.meter import event_object
 from vlmchat.cli.output import json_line
+from vlmchat.engine.loader import load_now
 from vlmchat.hub.events import (
     Checking,
     DownloadEvent,
@@ -35,6 +42,8 @@ from vlmchat.hub.events import (
     Slow,
     Waiting,
 )
+from vlmchat.hub.local import huggingface_cache
+from vlmchat.options import LoadOptions
 
 SCHEMAS: dict[str, Any] = {
     path.stem: json.loads(path.read_text(encoding="utf-8"))
@@ -133,7 +142,34 @@ def test_ask_for_a_shape(scripted: ScriptedEngine, model: str) -> None:
 def test_ask_without_loading(tmp_path: Path) -> None:
     picture = tmp_path / "a.png"
     picture.write_bytes(png())
-    check("ask-dry-run", call("ask", "--dry-run", "--json", "-i", str(picture), "What?").json)
+    seen = call("ask", "--dry-run", "--json", "-i", str(picture), "What?").json
+    check("ask-dry-run", seen)
+    assert seen["revision"] == load_now(demo_folder(), LoadOptions()).about.fingerprint, "as of an answer"
+    copytree(QWEN2 / "checkpoint", tmp_path / "model", ignore=ignore_patterns("*.safetensors"), copy_function=copyfile)
+    unknown = call("ask", "--dry-run", "--json", "-m", str(tmp_path / "model"), "What?")
+    check("ask-dry-run", unknown.json)
+    assert unknown.json["revision"] is None
+
+
+def test_kept_prompts(folder: Path) -> None:
+    check("prompts", call("prompts", "--json").json)
+
+
+def test_what_rm_removed() -> None:
+    fill(huggingface_cache() / "models--OpenGVLab--InternVL2-1B" / "snapshots" / "c", WHOLE)
+    removed = call("rm", NAME, "--yes", "--json").json
+    assert removed["removed"][0]["repository"] == REPOSITORY
+    check("rm", removed)
+
+
+def test_verify(tmp_path: Path, reference: Path) -> None:
+    whole = call("verify", str(QWEN2 / "checkpoint"), "--reference", str(reference), "--device", "cpu", "--json").json
+    check("verify", whole)
+    assert whole["audit"]["family"] == "internvl2" and whole["parity"]["rows"]
+    unread = call("verify", str(fill(tmp_path / "model", WHOLE)), "--json")
+    assert unread.code == 7
+    check("verify", unread.json)
+    assert unread.json["audit"]["message"] and unread.json["parity"] is None
 
 
 def test_lines_of_pipe(scripted: ScriptedEngine, model: str, tmp_path: Path) -> None:

@@ -228,7 +228,7 @@ def wait_for_open(pid: int, name: str) -> None:
     raise AssertionError(f"{name} was never opened")
 
 
-@pytest.mark.parametrize("room", ["vlmchat.cli.verify", "vlmchat.chat.verifying", "vlmchat.cli.show"])
+@pytest.mark.parametrize("room", ["vlmchat.cli.verification", "vlmchat.chat.verifying", "vlmchat.cli.showing"])
 def test_the_command_alone_costs_no_torch(room: str) -> None:
     code = f"import {room}, sys; print([n for n in ('torch', 'transformers', 'numpy') if n in sys.modules])"
     finished = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

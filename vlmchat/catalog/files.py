@@ -7,7 +7,6 @@ and the rest is used.
 from __future__ import annotations
 
 import json
-import tomllib
 from collections.abc import Iterator, Mapping, Set
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -59,11 +58,13 @@ def _rows(path: Path) -> Iterator[Read]:
     try:
         text = path.read_text(encoding="utf-8")
         if path.suffix == ".json":
-            # Late: the packaged rows are TOML.
+            # Late: the packaged rows are TOML, and help reads none.
             from vlmchat.catalog.xinference import rows_of
 
             yield from (_named(path, row) for row in rows_of(json.loads(text)))
             return
+        import tomllib
+
         tables = tomllib.loads(text)
     except (OSError, ValueError) as problem:
         kind = "JSON" if path.suffix == ".json" else "TOML"

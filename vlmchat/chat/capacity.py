@@ -5,13 +5,16 @@ For ``vlmchat show``, for the app's picker, and before a load. None where a conf
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from vlmchat.chat.shelf import Offer
 from vlmchat.engine.machine import Machine, look
+from vlmchat.engine.remote import end_kept, running
 from vlmchat.engine.verdict import SETTINGS, Fit, judge, refuse_too_large
+from vlmchat.errors import DoesNotFit
 from vlmchat.families.sizes import Sizes, sizes_of, sizes_of_folder
 from vlmchat.hub.local import huggingface_cache, modelscope_cache
 from vlmchat.options import LoadOptions
@@ -52,6 +55,35 @@ def refuse(folder: Path, name: str, options: LoadOptions, loaded: LoadedModel | 
     sizes = sizes_of_folder(folder)
     if sizes is not None:
         refuse_too_large(sizes, machine_now(), options, name, loaded)
+
+
+def make_room(
+    folder: Path, name: str, options: LoadOptions, loaded: LoadedModel | None, notice: Callable[[str], None]
+) -> None:
+    """End the kept engine where only that lets ``folder`` be loaded, and nobody uses it; else as :func:`refuse`.
+
+    Raises:
+        DoesNotFit: it would not fit then either, or not even with the memory that came back.
+    """
+    try:
+        refuse(folder, name, options, loaded)
+    except DoesNotFit:
+        idle = running()
+        if idle is None or idle.loaded is None or idle.loaded == loaded or idle.clients:
+            raise
+        if not _fits(folder, name, options, idle.loaded):
+            raise
+        notice(f"The kept engine is ended: {name} needs its memory.")
+        end_kept()
+        refuse(folder, name, options, loaded)
+
+
+def _fits(folder: Path, name: str, options: LoadOptions, given_back: LoadedModel) -> bool:
+    try:
+        refuse(folder, name, options, given_back)
+    except DoesNotFit:
+        return False
+    return True
 
 
 def _sizes_of_row(found: Offer) -> Sizes | None:

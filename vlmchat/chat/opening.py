@@ -110,18 +110,25 @@ def fetch(
 
 
 def open_model(
-    engine: Engine, target: Target, options: LoadOptions, cancel: CancelEvent | None = None
+    engine: Engine,
+    target: Target,
+    options: LoadOptions,
+    cancel: CancelEvent | None = None,
+    notice: Callable[[str], None] = lambda words: None,
 ) -> Iterator[Loading]:
     """Load ``target`` into ``engine``; as :meth:`vlmchat.engine.api.Engine.load`.
+
+    Where the memory that it needs is held by a kept engine nobody uses, that one is ended first, and ``notice`` is
+    told so in one sentence.
 
     Raises:
         DoesNotFit: it cannot fit on this machine, known before a byte of it is read.
     """
     # Late: lists and help never load anything.
-    from vlmchat.chat.capacity import refuse
+    from vlmchat.chat.capacity import make_room
 
     if not engine.holds(target.folder, options):
-        refuse(target.folder, target.name, options, engine.loaded)
+        make_room(target.folder, target.name, options, engine.loaded, notice)
     yield from engine.load(target.folder, options, cancel)
 
 

@@ -15,7 +15,6 @@
 from __future__ import annotations
 
 import re
-import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from difflib import get_close_matches
@@ -80,6 +79,9 @@ def kept_prompt(name: str) -> KeptPrompt:
     """
     name = name.removeprefix("@")
     path = places().prompts / f"{name}.toml"
+    # Late: --help reads none.
+    import tomllib
+
     try:
         found = tomllib.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as problem:

@@ -52,7 +52,7 @@ def opened(settings: Settings, target: Target, talk: Talk) -> Iterator[Opened]:
         begun = time.monotonic()
         with interruptible() as cancel:
             stages = set()
-            for event in opening.open_model(engine, target, settings.load, cancel):
+            for event in opening.open_model(engine, target, settings.load, cancel, talk.warn):
                 stages.add(event.stage)
                 talk.status(progress_text(event))
             if cancel.is_set():

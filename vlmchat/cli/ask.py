@@ -21,15 +21,22 @@ _IMAGE_HELP = "A picture; - is stdin, photo.png[x,y,w,h] a part of it. Repeatabl
     )
 )
 @click.argument("prompt", required=False, shell_complete=completes("prompts"))
-@click.option("-i", "--image", "images", multiple=True, metavar="PATH|URL|-", help=_IMAGE_HELP)
-@click.option("--video", metavar="PATH", help="A video file; the model's family chooses the frames.")
+@click.option(
+    "-i", "--image", "images", multiple=True, metavar="PATH|URL|-", shell_complete=completes("files"), help=_IMAGE_HELP
+)
+@click.option(
+    "--video",
+    metavar="PATH",
+    shell_complete=completes("files"),
+    help="A video file; the model's family chooses the frames.",
+)
 @click.option("-c", "--continue", "go_on", is_flag=True, help="Go on with the latest chat.")
 @click.option("--chat", metavar="ID", shell_complete=completes("chats"), help="Go on with this chat.")
 @click.option("--no-save", is_flag=True, help="Keep nothing of it.")
 @click.option("--no-stream", is_flag=True, help="Write the answer when it is whole.")
 @click.option("--raw", is_flag=True, help="On a terminal: the text as it comes, Markdown not drawn.")
 @click.option("--var", "variables", multiple=True, metavar="NAME=VALUE", help=VARIABLE_HELP)
-@click.option("--schema", metavar="JSON|FILE|FIELDS", help=SCHEMA_HELP)
+@click.option("--schema", metavar="JSON|FILE|FIELDS", shell_complete=completes("files"), help=SCHEMA_HELP)
 @click.option("--dry-run", is_flag=True, help="Show the prompt as the model would see it; load and ask nothing.")
 @click.option("--json", "as_json", is_flag=True, help="Write one JSON object.")
 @shared()

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict
 from datetime import datetime
 from pathlib import Path
@@ -11,22 +10,15 @@ from pathlib import Path
 import click
 
 from vlmchat.cli.options import completes, examples, shared
-from vlmchat.cli.output import Talk, size_text, write, write_json, write_line, write_table
+from vlmchat.cli.output import Talk, json_line, size_text, write, write_json, write_line, write_table
 from vlmchat.errors import ExitCode, InputError
 from vlmchat.settings import Settings
-from vlmchat.store.backup import back_up
 from vlmchat.store.chats import ChatStore
-from vlmchat.store.export import as_markdown, as_object
-from vlmchat.store.export_files import as_html
 from vlmchat.store.model import Chat, ChatSummary
 
 _SHORT_ID = 8
 _TALKING = ("quiet", "verbose")
-_FORMATS: Mapping[str, Callable[[Chat], str]] = {
-    "md": as_markdown,
-    "html": as_html,
-    "json": lambda chat: json.dumps(as_object(chat), ensure_ascii=False, indent=2) + "\n",
-}
+_FORMATS = ("md", "html", "json")
 """What a chat can be exported as."""
 
 
@@ -76,6 +68,9 @@ def search(settings: Settings, talk: Talk, words: tuple[str, ...], limit: int, a
 def show(settings: Settings, talk: Talk, chat: str, as_json: bool) -> ExitCode:
     """Show one chat; the beginning of its id is enough."""
     del settings, talk
+    # Late, as below: --help and completion need none of it.
+    from vlmchat.store.export import as_markdown, as_object
+
     found = ChatStore().chat(chat)
     if as_json:
         write_json(as_object(found), indent=2)
@@ -87,7 +82,7 @@ def show(settings: Settings, talk: Talk, chat: str, as_json: bool) -> ExitCode:
 @command.command(epilog=examples("vlmchat chats export 3f2a > chat.md", "vlmchat chats export 3f2a -o chat.html"))
 @click.argument("chat", metavar="ID", shell_complete=completes("chats"))
 @click.option("-o", "--output", type=click.Path(path_type=Path, dir_okay=False), metavar="FILE", help="Write it here.")
-@click.option("--format", "form", type=click.Choice([*_FORMATS]), help="Default: by FILE's ending, else md.")
+@click.option("--format", "form", type=click.Choice(_FORMATS), help="Default: by FILE's ending, else md.")
 @shared(_TALKING)
 def export(settings: Settings, talk: Talk, chat: str, output: Path | None, form: str | None) -> ExitCode:
     """Write one chat as Markdown, as one HTML file with its pictures in it, or as JSON.
@@ -97,7 +92,7 @@ def export(settings: Settings, talk: Talk, chat: str, output: Path | None, form:
     del settings, talk
     found = ChatStore().chat(chat)
     ending = output.suffix.removeprefix(".") if output is not None else ""
-    text = _FORMATS[form or (ending if ending in _FORMATS else "md")](found)
+    text = _exported(found, form or (ending if ending in _FORMATS else "md"))
     if output is None:
         write(text)
         return ExitCode.OK
@@ -131,6 +126,8 @@ def backup(settings: Settings, talk: Talk, folder: Path) -> ExitCode:
     The copy is a home of its own: VLMCHAT_HOME=FOLDER opens it.
     """
     del settings
+    from vlmchat.store.backup import back_up
+
     store = ChatStore()
     talk.status("Copying the chats")
     copied = back_up(
@@ -159,6 +156,19 @@ def rm(settings: Settings, talk: Talk, chats: tuple[str, ...]) -> ExitCode:
     return ExitCode.OK
 
 
+def _exported(chat: Chat, form: str) -> str:
+    from vlmchat.store.export import as_markdown, as_object
+    from vlmchat.store.export_files import as_html
+
+    match form:
+        case "html":
+            return as_html(chat)
+        case "json":
+            return json_line(as_object(chat), indent=2)
+        case _:
+            return as_markdown(chat)
+
+
 def _list(chats: Sequence[ChatSummary], as_json: bool) -> None:
     if as_json:
         write_json([_row_object(chat) for chat in chats], indent=2)
@@ -173,7 +183,10 @@ def _list(chats: Sequence[ChatSummary], as_json: bool) -> None:
 
 
 def _row_object(chat: ChatSummary) -> dict[str, object]:
-    return {**asdict(chat), "snippet": _plain(chat.snippet)}
+    from vlmchat.store.export import moment
+
+    times = {"created": moment(chat.created), "updated": moment(chat.updated)}
+    return {**asdict(chat), **times, "snippet": _plain(chat.snippet)}
 
 
 def _plain(snippet: str) -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from click import Context, Parameter
 from click.shell_completion import CompletionItem
 
@@ -12,9 +14,16 @@ _CHATS = 50
 _SHORT_ID = 8
 
 
+_FOLDER_SIGNS = (".", "/", "~")
+_COMMON: Mapping[str, tuple[str, ...]] = {"time": ("5m", "30m", "2h", "0"), "device": ("auto", "cpu", "cuda", "mps")}
+"""Values worth offering, by the kind of a setting that takes more than these."""
+
+
 def models(context: Context, parameter: Parameter, begun: str) -> list[CompletionItem]:
-    """Return the catalog's names that begin so, with their titles."""
+    """Return the catalog's names that begin so, with their titles; a folder where a path was begun."""
     del context, parameter
+    if begun.startswith(_FOLDER_SIGNS):
+        return [CompletionItem(begun, type="dir")]
     from vlmchat.catalog.index import catalog
 
     try:
@@ -22,6 +31,40 @@ def models(context: Context, parameter: Parameter, begun: str) -> list[Completio
     except VlmchatError:
         return []
     return [CompletionItem(row.name, help=row.title) for row in rows if row.name.startswith(begun.lower())]
+
+
+def installed(context: Context, parameter: Parameter, begun: str) -> list[CompletionItem]:
+    """Return the catalog's names that begin so and have files in a hub's cache."""
+    del context, parameter
+    from vlmchat.chat.shelf import offers
+
+    try:
+        found = [offer for offer in offers() if offer.spec.name.startswith(begun.lower())]
+    except VlmchatError:
+        return []
+    here = [offer for offer in found if offer.local.hub in {"huggingface", "modelscope"}]
+    return [CompletionItem(offer.spec.name, help=offer.spec.title) for offer in here]
+
+
+def files(context: Context, parameter: Parameter, begun: str) -> list[CompletionItem]:
+    """Let the shell complete the name of a file, unless something else was begun: a URL, a box, JSON."""
+    del context, parameter
+    other = "://" in begun or begun.startswith(("{", "-", "'", '"'))
+    return [] if other else [CompletionItem(begun, type="file")]
+
+
+def folders(context: Context, parameter: Parameter, begun: str) -> list[CompletionItem]:
+    """Let the shell complete the name of a folder."""
+    del context, parameter
+    return [CompletionItem(begun, type="dir")]
+
+
+def topics(context: Context, parameter: Parameter, begun: str) -> list[CompletionItem]:
+    """Return what ``vlmchat help`` explains."""
+    del context, parameter
+    from vlmchat.cli.main import COMMANDS
+
+    return [CompletionItem(topic) for topic in ("exit-codes", *COMMANDS) if topic.startswith(begun)]
 
 
 def chats(context: Context, parameter: Parameter, begun: str) -> list[CompletionItem]:
@@ -47,4 +90,5 @@ def prompts(context: Context, parameter: Parameter, begun: str) -> list[Completi
 
 def values_of(key: Key, begun: str) -> list[CompletionItem]:
     """Return the values of a setting that begin so."""
-    return [CompletionItem(choice) for choice in key.choices if choice.startswith(begun)]
+    choices = key.choices or _COMMON.get(key.kind, ())
+    return [CompletionItem(choice) for choice in choices if choice.startswith(begun)]

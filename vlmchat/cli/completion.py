@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 from click.shell_completion import get_completion_class
 
+import vlmchat.cli.shells  # noqa: F401 - bash in our own way
 from vlmchat.cli.main import COMPLETION
 from vlmchat.cli.options import examples
 from vlmchat.cli.output import write

@@ -74,7 +74,7 @@ def _counted(run: re.Match[str]) -> str:
 def _object(target: Target, seen: Preview, settings: Settings) -> dict[str, object]:
     return {
         "model": target.name,
-        "revision": target.revision,
+        "revision": target.revision or seen.fingerprint,
         "family": seen.family,
         "prompt": seen.prompt,
         "token_ids": list(seen.token_ids),

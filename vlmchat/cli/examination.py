@@ -56,7 +56,7 @@ class Examination:
         for title, facts in self.sections.items():
             if facts is None:
                 continue
-            yield title
+            yield title.replace("_", " ")
             for name, value in facts.items():
                 yield from _lines(name, value)
         yield "problems"
@@ -83,7 +83,7 @@ def examine(talk: Talk) -> Examination:
     found.sections["places"] = _places()
     found.sections["hubs"] = dict(_hubs())
     found.sections["settings"] = None if settings is None else _settings(settings)
-    found.sections["kept engine"] = _kept()
+    found.sections["kept_engine"] = _kept()
     health = check(places().chats, places().blobs)
     found.sections["chats"] = {"saved": health.chats, "turns": health.turns, "size_bytes": health.bytes}
     found.problems += problems_of(Seen(in_force, gpus, health))

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 import click
 
-from vlmchat.cli.options import examples
+from vlmchat.cli.options import completes, examples
 from vlmchat.cli.output import write_line
 from vlmchat.errors import ExitCode
 
@@ -27,7 +27,7 @@ EXIT_CODES: Mapping[ExitCode, str] = {
 
 
 @click.command(epilog=examples("vlmchat help exit-codes", "vlmchat help ask"))
-@click.argument("topic", required=False)
+@click.argument("topic", required=False, shell_complete=completes("topics"))
 @click.pass_context
 def command(context: click.Context, /, topic: str | None) -> ExitCode:
     """Explain the exit codes, or a command.

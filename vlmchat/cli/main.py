@@ -129,6 +129,8 @@ def _complete(asked: str, talk: Talk) -> int:
     """Tell a shell what may follow what was typed; it says so by an environment variable."""
     from click.shell_completion import shell_complete
 
+    import vlmchat.cli.shells  # noqa: F401 - bash in our own way
+
     return shell_complete(commands, {"obj": talk}, "vlmchat", COMPLETION, asked)
 
 

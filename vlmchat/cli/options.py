@@ -106,7 +106,7 @@ def _completer(key: Key) -> Callable[[click.Context, click.Parameter, str], list
 
 
 def completes(what: str) -> Callable[[click.Context, click.Parameter, str], list[Any]]:
-    """Return what completes ``models``, ``chats`` or ``prompts``."""
+    """Return what completes ``what``: a function of :mod:`vlmchat.cli.completing`."""
 
     def complete(context: click.Context, parameter: click.Parameter, begun: str) -> list[Any]:
         from vlmchat.cli import completing

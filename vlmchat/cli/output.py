@@ -7,11 +7,9 @@ Text that vlmchat did not write itself (answers, file names, titles) goes throug
 from __future__ import annotations
 
 import io
-import json
 import os
 import re
 import sys
-import traceback
 import unicodedata
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
@@ -50,6 +48,8 @@ class Talk:
     def error(self, message: str, hint: str = "") -> None:
         """Say what went wrong and what to do; with ``verbose`` also where, if an error is being handled."""
         if self.verbose and sys.exc_info()[0] is not None:
+            import traceback
+
             self._print(traceback.format_exc().rstrip())
         self._print(one_line(message))
         if hint:
@@ -154,6 +154,9 @@ def write_json(value: object, indent: int | None = None) -> None:
 
 def json_line(value: object, indent: int | None = None) -> str:
     """Return ``value`` as JSON with an end of line, letters as they are, nothing in it that a terminal would obey."""
+    # Late: --help writes none.
+    import json
+
     text = json.dumps(value, ensure_ascii=False, indent=indent)
     return _OBEYED.sub(lambda hit: f"\\u{ord(hit.group()):04x}", text) + "\n"
 

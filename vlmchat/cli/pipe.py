@@ -10,7 +10,7 @@ from typing import Any
 
 import click
 
-from vlmchat.cli.options import SCHEMA_HELP, VARIABLE_HELP, examples, shared
+from vlmchat.cli.options import SCHEMA_HELP, VARIABLE_HELP, completes, examples, shared
 from vlmchat.cli.output import Talk
 from vlmchat.errors import ExitCode
 from vlmchat.settings import Settings
@@ -22,7 +22,12 @@ from vlmchat.settings import Settings
         "vlmchat pipe --max-new-tokens 64 --output answers.jsonl --resume < requests.jsonl",
     )
 )
-@click.option("--prompt", metavar="TEXT", help="Ask this of pictures without a prompt; @NAME is a kept one.")
+@click.option(
+    "--prompt",
+    metavar="TEXT",
+    shell_complete=completes("prompts"),
+    help="Ask this of pictures without a prompt; @NAME is a kept one.",
+)
 @click.option(
     "--format",
     "form",
@@ -31,7 +36,7 @@ from vlmchat.settings import Settings
     help="jsonl: an object per line (default); text: only the answers.",
 )
 @click.option("--var", "variables", multiple=True, metavar="NAME=VALUE", help=VARIABLE_HELP)
-@click.option("--schema", metavar="JSON|FILE|FIELDS", help=SCHEMA_HELP)
+@click.option("--schema", metavar="JSON|FILE|FIELDS", shell_complete=completes("files"), help=SCHEMA_HELP)
 @click.option(
     "--output", type=click.Path(path_type=Path, dir_okay=False), metavar="FILE", help="Write the results here."
 )

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import click
 
-from vlmchat.cli.options import examples, shared
+from vlmchat.cli.options import completes, examples, shared
 from vlmchat.cli.output import Talk
 from vlmchat.errors import ExitCode
 from vlmchat.settings import Settings
 
 
 @click.command(epilog=examples("vlmchat pull internvl2:1b", "vlmchat pull internvl2:1b --json --yes > progress.jsonl"))
-@click.argument("reference", metavar="MODEL")
+@click.argument("reference", metavar="MODEL", shell_complete=completes("models"))
 @click.option("--json", "as_json", is_flag=True, help="Write one JSON object per event.")
 @shared(("hub", "offline", "yes", "quiet", "verbose"))
 def command(settings: Settings, talk: Talk, reference: str, as_json: bool) -> ExitCode:

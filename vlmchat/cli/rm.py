@@ -6,15 +6,14 @@ from dataclasses import asdict
 
 import click
 
-from vlmchat.chat import opening
-from vlmchat.cli.options import examples, shared
+from vlmchat.cli.options import completes, examples, shared
 from vlmchat.cli.output import Talk, ask_line, can_ask, size_text, write_json, write_line
 from vlmchat.errors import ExitCode, NotInstalled, UsageError
 from vlmchat.settings import Settings
 
 
 @click.command(epilog=examples("vlmchat rm internvl2:1b", "vlmchat rm internvl2:1b --yes --json | jq .freed_bytes"))
-@click.argument("reference", metavar="MODEL")
+@click.argument("reference", metavar="MODEL", shell_complete=completes("installed"))
 @click.option("--json", "as_json", is_flag=True, help="Write one JSON object.")
 @click.option("-y", "--yes", "agreed", is_flag=True, help="Do not ask.")
 @shared(("hub", "quiet", "verbose"))
@@ -23,7 +22,8 @@ def command(settings: Settings, talk: Talk, reference: str, as_json: bool, agree
 
     Other tools that share these caches lose them, too. --hub keeps the other hub's copy.
     """
-    # Late: --help needs none of it.
+    # Late: --help and completion need none of it.
+    from vlmchat.chat import opening
     from vlmchat.hub.removal import removals, remove
 
     found = removals(opening.wanted(reference, to_run=False), settings.hub)

@@ -6,7 +6,6 @@ import click
 
 from vlmchat.cli.options import examples, shared
 from vlmchat.cli.output import Talk
-from vlmchat.engine.remote import running
 from vlmchat.errors import ExitCode
 from vlmchat.settings import Settings
 
@@ -16,6 +15,9 @@ from vlmchat.settings import Settings
 def command(settings: Settings, talk: Talk) -> ExitCode:
     """End the engine that --keep has left behind; programs that use it go on to their end."""
     del settings
+    # Late: --help and completion need none of it.
+    from vlmchat.engine.remote import running
+
     found = running(leave=True)
     if found is None:
         talk.note("No engine was left behind.")

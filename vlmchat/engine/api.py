@@ -123,8 +123,9 @@ class Engine(Protocol):
         and end with its own :class:`Finished` or :class:`~vlmchat.engine.events.Failed`; those of
         different requests come in any order. A request takes the place of whichever ended first. What
         is no sequence is read on a thread of its own, at most ``width`` requests ahead, and never
-        waited for while there is work. Cancelled, every request that was begun ends with
-        ``interrupted`` and the others get no event. Out of memory, half of the rows are put
+        waited for while there is work. Where the device has room for it, the pictures of ``width`` more
+        go through the vision tower while the present rows are decoded. Cancelled, every request that was
+        begun ends with ``interrupted`` and the others get no event. Out of memory, half of the rows are put
         off and computed later; only a row that does not fit alone fails.
 
         Raises:

@@ -13,15 +13,16 @@ from collections.abc import Callable, Generator, Iterator, Sequence
 
 from torch import Tensor
 
+from vlmchat.engine.ahead import Ahead
 from vlmchat.engine.api import Request
-from vlmchat.engine.arrivals import Arrivals
+from vlmchat.engine.arrivals import Arrivals, Numbered
 from vlmchat.engine.device import memory_guard, release_memory
 from vlmchat.engine.events import Failed, FinishReason, Prefill, RowEvent
 from vlmchat.engine.kv import Piece, RowCache
 from vlmchat.engine.passes import Passes, Stretch, chunk_end
 from vlmchat.engine.pictures import Pictures
 from vlmchat.engine.sampling import choose
-from vlmchat.engine.turn import Turn, longest
+from vlmchat.engine.turn import Clock, Turn, longest
 from vlmchat.errors import OutOfMemory, VlmchatError
 
 
@@ -53,13 +54,17 @@ class Batch:
         self._rows: list[Turn | None] = [None] * len(cache)
         """Who holds each row of the cache; ended turns and None are there for their prefixes only."""
         self._waiting: deque[Turn] = deque()
+        self._later: deque[Turn] = deque()
+        """Turns without a place, whose pictures are encoded meanwhile; a stop takes no note of them."""
         self._coming: list[Turn] = []
         """Turns that are being prefilled and are not among the rows yet."""
         self._stopped: Callable[[], bool] = lambda: False
+        self._ahead: Ahead | None = None
 
     def run(self, arrivals: Arrivals, width: int, stopped: Callable[[], bool]) -> Iterator[RowEvent]:
         """Answer everything that arrives; see :meth:`vlmchat.engine.api.Engine.generate_many`."""
         self._width, self._stopped = width, stopped
+        self._ahead = self._pictures.ahead(stopped)
         try:
             yield from self._answer_all(arrivals)
             self._leave_one()
@@ -67,6 +72,9 @@ class Batch:
             # A layer may have stored what the next one never saw; only an empty cache is sure.
             self._cache.reset()
             raise
+        finally:
+            if self._ahead is not None:
+                self._ahead.close()
 
     def _answer_all(self, arrivals: Arrivals) -> Iterator[RowEvent]:
         # Before the first look at the stop: who is there already always gets an end.
@@ -90,20 +98,38 @@ class Batch:
         return [turn for turn in self._rows if turn is not None and not turn.ended]
 
     def _admit(self, arrivals: Arrivals) -> Iterator[RowEvent]:
-        """Lay out as many requests as have a place; one that cannot be answered ends here."""
+        """Lay out as many requests as have a place, and as many more as may be encoded ahead."""
         while len(self._alive) + len(self._waiting) < self._width:
+            if self._later:
+                self._waiting.append(self._later.popleft())
+                continue
             arrival = arrivals.take(wait=not (self._alive or self._waiting))
             if arrival is None:
                 return
-            number, request = arrival
-            try:
-                self._waiting.append(self._begin(number, request))
-            except VlmchatError as problem:
-                yield number, Failed(problem)
+            if (turn := (yield from self._lay_out(arrival))) is not None:
+                self._waiting.append(turn)
+        while self._ahead is not None and len(self._later) < self._width:
+            arrival = arrivals.take(wait=False)
+            if arrival is None:
+                return
+            if (turn := (yield from self._lay_out(arrival))) is not None:
+                self._later.append(turn)
+                self._ahead.put(turn)
+
+    def _lay_out(self, arrival: Numbered) -> Generator[RowEvent, None, Turn | None]:
+        """Make a turn of a request; one that cannot be answered ends here."""
+        number, request = arrival
+        try:
+            return self._begin(number, request)
+        except VlmchatError as problem:
+            yield number, Failed(problem)
+            return None
 
     def _fill(self) -> Iterator[RowEvent]:
         """Prefill the next turns and let them join the rows."""
         found = self._next_group()
+        if self._ahead is not None:
+            self._ahead.collect(self._coming)
         failed = yield from self._pictures.encode(self._coming, self._stopped)
         if failed is None:
             return
@@ -130,6 +156,8 @@ class Batch:
             turn.cached = piece.length
             if found and (len(found) + 1) * longest([*self._coming, turn]) > self._chunk:
                 break
+            if not turn.clock.encoded:
+                turn.clock = Clock()  # while it waited it was no answer yet
             self._coming.append(self._waiting.popleft())
             found.append(piece)
         return found

@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import importlib.util
 import os
+import select
 import socket
 import stat
 import struct
@@ -17,6 +18,8 @@ import subprocess
 import sys
 import tempfile
 import threading
+import time
+from contextlib import suppress
 from pathlib import Path
 
 import vlmchat
@@ -27,6 +30,7 @@ _PATH_BYTES = 100
 """Longest path of a socket: 107 bytes on Linux, 103 on macOS."""
 _LOCK_PATIENCE_S = 20.0
 _BACKLOG = 16
+_LOOK_S = 0.05
 _COMPUTING = ("CUDA_", "MKL_", "OMP_", "PYTORCH_", "TORCH_")
 """Variables that change what torch does, by their beginning."""
 
@@ -116,6 +120,23 @@ def connect_or_start(feature_bytes: int = 0) -> socket.socket:
     if connection is None:
         raise CannotKeep(f"The engine that was started is gone; {log_path()} may say why.")
     return connection
+
+
+def wait_for_end(pid: int, patience_s: float) -> None:
+    """Wait until the process ``pid``, which need not be a child of this one, has ended, or ``patience_s`` seconds."""
+    deadline = time.monotonic() + patience_s
+    with suppress(ProcessLookupError):
+        if hasattr(os, "pidfd_open"):
+            handle = os.pidfd_open(pid)
+            try:
+                select.select([handle], [], [], patience_s)
+            finally:
+                os.close(handle)
+            return
+        # Elsewhere nothing tells.
+        while time.monotonic() < deadline:
+            os.kill(pid, 0)
+            time.sleep(_LOOK_S)
 
 
 def _require_private(folder: Path) -> None:

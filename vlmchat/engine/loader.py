@@ -132,7 +132,7 @@ def load(folder: Path, options: LoadOptions, stopped: Callable[[], bool]) -> Gen
     yield Loading("audit")
     held = _audit(network.module, home)
     offload = spread.connect(network.module, places().cache) if spread else None
-    about = _describe(checkpoint, held_as, device, dtype, held, _fingerprint(folder, stored))
+    about = _describe(checkpoint, held_as, device, dtype, held, fingerprint(folder, stored))
     return Model(checkpoint, network, device, dtype, about, offload)
 
 
@@ -224,8 +224,8 @@ def _audit(module: nn.Module, home: Home) -> int:
     return sum(tensor.numel() * tensor.element_size() for _, tensor in tensors)
 
 
-def _fingerprint(folder: Path, stored: dict[str, Stored]) -> str:
-    """Return the identity of a folder: its config.json, and names, shapes and dtypes of its tensors."""
+def fingerprint(folder: Path, stored: dict[str, Stored]) -> str:
+    """Return the identity of a folder as sha256: its config.json, and names, shapes and dtypes of its tensors."""
     digest = hashlib.sha256((folder / "config.json").read_bytes())
     for name, entry in sorted(stored.items()):
         digest.update(f"\n{name} {list(entry.shape)} {entry.dtype}".encode())

@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
+from threading import Lock
 
 import torch
 from torch import Tensor
 
-from vlmchat.engine.device import SMALL_MODEL
+from vlmchat.engine.ahead import Ahead, hand_over
+from vlmchat.engine.device import SMALL_MODEL, spare_for_pictures
 from vlmchat.engine.events import Encoding, RowEvent
 from vlmchat.engine.grain import TILE_BATCH
 from vlmchat.engine.known_pictures import KnownPictures
@@ -49,6 +51,14 @@ class Pictures:
         """What is kept on disk; None: nothing is looked for there or written."""
         self.encoded_tiles = 0
         """Tiles that went through the vision tower since the load; tests count them."""
+        self._counting = Lock()
+
+    def ahead(self, stopped: Callable[[], bool]) -> Ahead | None:
+        """Return what encodes for turns that wait, beside the decoder; None where that costs more than it saves."""
+        model = self._model
+        if not spare_for_pictures(model.device, model.about.weight_bytes):
+            return None
+        return Ahead(self.encode, model.device, stopped)
 
     def encode(
         self, turns: Sequence[Turn], stopped: Callable[[], bool]
@@ -76,6 +86,8 @@ class Pictures:
         """Take what is known of the features ``turn`` needs, and add a job for each other picture."""
         place = 0
         for number in _needed(turn):
+            if number in turn.features:
+                continue
             picture = turn.prompt.pictures[number]
             known = self._recall(picture.key, turn.request.private)
             if known is not None:
@@ -113,12 +125,14 @@ class Pictures:
             for job in concerned:
                 job.problem = problem
             return
-        self.encoded_tiles += len(batch)
+        with self._counting:
+            self.encoded_tiles += len(batch)
         for (job, _), features in zip(batch, encoded, strict=True):
             job.parts.append(features)
         for job in concerned:
             if len(job.parts) == job.picture.tiles:
                 job.features = torch.cat(job.parts)
+                hand_over(job.features)
                 self.cache.put(job.picture.key, job.features)
                 if self.known is not None and not job.turn.request.private:
                     self.known.put(job.picture.key, job.features)

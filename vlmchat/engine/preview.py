@@ -6,7 +6,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from vlmchat.engine.api import PromptSize, Request
+from vlmchat.engine.loader import fingerprint
+from vlmchat.engine.shards import open_shards, stored_tensors
 from vlmchat.engine.view import Sight, sights
+from vlmchat.errors import CheckpointError
 from vlmchat.families.registry import open_checkpoint
 
 
@@ -24,6 +27,8 @@ class Preview:
     """Tokens the answer may have: the longest that was asked for, or what the context leaves; 0 or less: none."""
     kv_elements_per_token: int
     """Numbers the KV cache holds per token."""
+    fingerprint: str | None
+    """As of the loaded model; None where the weights files cannot be read, which a preview does without."""
 
 
 def preview(folder: Path, request: Request) -> Preview:
@@ -45,4 +50,12 @@ def preview(folder: Path, request: Request) -> Preview:
         pictures=sights(checkpoint, request.messages, request.vision, draw=False),
         answer_tokens=min(request.sampling.max_new_tokens, checkpoint.context_tokens - len(prompt.ids)),
         kv_elements_per_token=checkpoint.kv_elements_per_token,
+        fingerprint=_fingerprint(folder),
     )
+
+
+def _fingerprint(folder: Path) -> str | None:
+    try:
+        return fingerprint(folder, stored_tensors(open_shards(folder)))
+    except CheckpointError:
+        return None

@@ -17,7 +17,7 @@ from typing import Any
 from vlmchat.engine import wire
 from vlmchat.engine.api import Engine, LoadedModel, PromptSize, Request
 from vlmchat.engine.events import AnswerEvent, Delta, Loading, RowEvent
-from vlmchat.engine.keeping import CannotKeep, connect, connect_or_start, stamp
+from vlmchat.engine.keeping import CannotKeep, connect, connect_or_start, stamp, wait_for_end
 from vlmchat.engine.view import Sight
 from vlmchat.engine.wire import Line
 from vlmchat.errors import EngineLost, ModelError, VlmchatError
@@ -53,6 +53,13 @@ def running(folder: Path | None = None, options: LoadOptions | None = None, leav
     except (CannotKeep, OSError, EOFError, ValueError):
         return None
     return answer if isinstance(answer, wire.Running) else None
+
+
+def end_kept() -> None:
+    """End the kept engine, if nobody uses it, and wait until the system has its memory back."""
+    found = running(leave=True)
+    if found is not None and not found.clients:
+        wait_for_end(found.pid, _GREETING_S)
 
 
 class _Link:

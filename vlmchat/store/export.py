@@ -15,7 +15,7 @@ _SPEAKERS = {"user": "You", "assistant": "Model", "system": "System"}
 def as_markdown(chat: Chat) -> str:
     """Return the chat to read: a heading, then each turn under its speaker, pictures as links to their files."""
     summary = chat.summary
-    lines = [f"# {summary.title or 'Chat'}", "", f"{summary.model}, {_moment(summary.created)}, chat {summary.id}"]
+    lines = [f"# {summary.title or 'Chat'}", "", f"{summary.model}, {moment(summary.created)}, chat {summary.id}"]
     for turn in chat.branch():
         lines += ["", f"## {_speaker(turn)}"]
         for part in turn.message.parts:
@@ -32,8 +32,8 @@ def as_object(chat: Chat) -> dict[str, Any]:
         "id": summary.id,
         "title": summary.title,
         "model": summary.model,
-        "created": _moment(summary.created),
-        "updated": _moment(summary.updated),
+        "created": moment(summary.created),
+        "updated": moment(summary.updated),
         "turns": [_turn(turn) for turn in chat.branch()],
     }
 
@@ -44,7 +44,7 @@ def _turn(turn: Turn) -> dict[str, Any]:
         "role": turn.message.role,
         "content": [_object(part) for part in turn.message.parts],
         "status": turn.status,
-        "created": _moment(turn.created),
+        "created": moment(turn.created),
         "made_by": None if turn.provenance is None else asdict(turn.provenance),
     }
 
@@ -74,5 +74,6 @@ def _speaker(turn: Turn) -> str:
     return made_by.model if made_by is not None and made_by.model else _SPEAKERS[turn.message.role]
 
 
-def _moment(seconds: float) -> str:
+def moment(seconds: float) -> str:
+    """Return seconds since the epoch as ISO 8601 in UTC: ``2025-03-01T09:30:00+00:00``."""
     return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="seconds")
