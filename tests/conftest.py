@@ -16,7 +16,8 @@ from tests.fakes import ScriptedEngine
 _WITH_CLOCKS = ("tests/hub/", "tests/tui/test_tmux.py", "tests/cli/test_keep.py", "tests/cli/test_resume.py")
 """Real servers, processes, kills, terminals and time-outs: on a machine that others use, one of a thousand may come
 too late. These are run once more before a failure counts; what is wrong fails again."""
-_OF_OTHERS = ("VLMCHAT_", "HF_", "HUGGINGFACE_", "MODELSCOPE_")
+OF_OTHERS = ("VLMCHAT_", "HF_", "HUGGINGFACE_", "MODELSCOPE_")
+"""Beginnings of variables that a developer may have set, and no test may see."""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -30,7 +31,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def isolated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Move every folder of vlmchat and of the hubs under ``tmp_path`` and forget the developer's environment."""
     for name in list(os.environ):
-        if name.startswith(_OF_OTHERS):
+        if name.startswith(OF_OTHERS):
             monkeypatch.delenv(name)
     monkeypatch.setenv("VLMCHAT_HOME", str(tmp_path / "home"))
     monkeypatch.setenv("HF_HOME", str(tmp_path / "huggingface"))
