@@ -68,7 +68,7 @@ GOOD = (
         stdin="{example}\n{folder}/none.png\n", code=8),
     Run("pipe --keep 5m --output {folder}/o.jsonl --resume --prompt What?", stdin="{example}\n{folder}/none.png\n"),
     Run("pipe --keep 5m --output {folder}/o.jsonl --resume --retry-failed --prompt What?", code=8,
-        stdin="{example}\n{folder}/none.png\n", says="1 lines were answered before"),
+        stdin="{example}\n{folder}/none.png\n", says=r"^Answered before: 1 line\.$"),
     Run("pipe --keep 5m --format text --prompt @receipt --var who=me", says=".", stdin="{example}\n"),
     Run(f"chats list --limit 5 --json {TALK}", says="{chat_id}"),
     Run("chats list -n 5 --archived", says="^$"),

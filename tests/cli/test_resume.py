@@ -47,7 +47,7 @@ def test_results_carry_their_key_and_are_not_asked_again(scripted: ScriptedEngin
     assert keys[1].startswith("sha256:")
     again = call("pipe", "--output", str(output), "--resume", stdin=requests + lines({"id": "b", "prompt": "3?"}))
     assert again.code == 0, "the failed line counts as answered"
-    assert again.err == "4 lines were answered before.\n"
+    assert again.err == "Answered before: 4 lines.\n"
     assert [result["id"] for result in read(output)] == ["a", None, "bad", None, "b"]
     assert len(scripted.requests) == 4
     assert call("pipe", "--output", str(output), "--resume", stdin=requests).code == 0
@@ -62,7 +62,7 @@ def test_failed_lines_are_asked_again_when_wanted(scripted: ScriptedEngine, outp
     late.write_bytes(png())
     arguments = ("pipe", "--output", str(output), "--prompt", "What?", "--resume", "--retry-failed")
     again = call(*arguments, stdin=requests)
-    assert (again.code, again.err.splitlines()[-1]) == (0, "3 lines were answered before.")
+    assert (again.code, again.err.splitlines()[-1]) == (0, "Answered before: 3 lines.")
     assert [(result["id"], "error" in result) for result in read(output)] == [
         (1, False),
         (3, False),

@@ -10,7 +10,7 @@ from pathlib import Path
 import click
 
 from vlmchat.cli.options import completes, examples, shared
-from vlmchat.cli.output import Talk, json_line, size_text, write, write_json, write_line, write_table
+from vlmchat.cli.output import Talk, counted, json_line, size_text, write, write_json, write_line, write_table
 from vlmchat.errors import ExitCode, InputError
 from vlmchat.settings import Settings
 from vlmchat.store.chats import ChatStore
@@ -137,9 +137,11 @@ def backup(settings: Settings, talk: Talk, folder: Path) -> ExitCode:
         lambda done, total: talk.status(f"Copying pictures: {done:,} of {total:,}"),
     )
     talk.clear()
-    talk.note(f"{copied.chats:,} chats, {copied.pictures:,} pictures, {size_text(copied.bytes)} in {folder}")
+    talk.note(
+        f"{counted(copied.chats, 'chat')}, {counted(copied.pictures, 'picture')}, {size_text(copied.bytes)} in {folder}"
+    )
     if copied.missing:
-        talk.warn(f"{copied.missing:,} pictures that chats name are not on disk; the rest was copied.")
+        talk.warn(f"Not on disk: {counted(copied.missing, 'picture')} that chats name; the rest was copied.")
     return ExitCode.OK
 
 

@@ -161,6 +161,11 @@ def json_line(value: object, indent: int | None = None) -> str:
     return _OBEYED.sub(lambda hit: f"\\u{ord(hit.group()):04x}", text) + "\n"
 
 
+def counted(count: int, noun: str) -> str:
+    """Return ``1 line``, ``4 lines``, ``10,000 lines``."""
+    return f"{count:,} {noun}{'s' * (count != 1)}"
+
+
 def write_table(
     headers: Sequence[str], rows: Iterable[Sequence[str]], right: frozenset[int] = frozenset(), plain: bool = False
 ) -> None:

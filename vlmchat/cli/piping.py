@@ -19,7 +19,7 @@ from vlmchat.cli.answering import Opened, answer_object, opened, with_kept
 from vlmchat.cli.fetching import obtain
 from vlmchat.cli.inorder import InOrder
 from vlmchat.cli.interrupt import interruptible
-from vlmchat.cli.output import Talk, write_line
+from vlmchat.cli.output import Talk, counted, write_line
 from vlmchat.cli.progress import LineProgress
 from vlmchat.cli.requests import Line, build, decode, identify, key_of, read_lines
 from vlmchat.cli.results import FileResults, Results, StdoutResults
@@ -95,7 +95,7 @@ def pipe(settings: Settings, talk: Talk, options: PipeOptions) -> ExitCode:
         run = _Run(settings, talk, options, schema, results)
         whole = run.answer_all(target, stack)
     if run.progress.skipped:
-        talk.warn(f"{run.progress.skipped:,} lines were answered before.")
+        talk.warn(f"Answered before: {counted(run.progress.skipped, 'line')}.")
     if not whole:
         return ExitCode.INTERRUPTED
     return ExitCode.SOME_LINES_FAILED if run.progress.failed else ExitCode.OK

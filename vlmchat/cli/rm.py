@@ -7,7 +7,7 @@ from dataclasses import asdict
 import click
 
 from vlmchat.cli.options import completes, examples, shared
-from vlmchat.cli.output import Talk, ask_line, can_ask, size_text, write_json, write_line
+from vlmchat.cli.output import Talk, ask_line, can_ask, counted, size_text, write_json, write_line
 from vlmchat.errors import ExitCode, NotInstalled, UsageError
 from vlmchat.settings import Settings
 
@@ -31,7 +31,7 @@ def command(settings: Settings, talk: Talk, reference: str, as_json: bool, agree
         raise NotInstalled(f"{reference} is not on this machine.", "There is nothing to remove.")
     if not as_json:
         for removal in found:
-            write_line(f"{size_text(removal.bytes)} in {removal.files} files: {removal.folder}")
+            write_line(f"{size_text(removal.bytes)} in {counted(removal.files, 'file')}: {removal.folder}")
     if not agreed:
         _ask(reference, as_json)
     for removal in found:
