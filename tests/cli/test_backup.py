@@ -67,7 +67,7 @@ def test_what_cannot_be_backed_up(tmp_path: Path) -> None:
     assert call("chats", "backup", str(tmp_path / "full" / "x" / "y")).code == 4
     next(iter(store.pictures.iterdir())).unlink()
     assert "Not on disk: 1 picture that chats name" in call("chats", "backup", str(tmp_path / "copy")).err
-    assert "1 chats, 0 pictures" in on_terminal(None, "chats", "backup", str(tmp_path / "copy2"))[1]
+    assert "1 chat, 0 pictures" in on_terminal(None, "chats", "backup", str(tmp_path / "copy2"))[1]
     assert ChatStore().chat(chat).summary.title == "Colours"
 
 
