@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -104,6 +105,14 @@ def test_answers_are_those_of_single_runs(runner: Runner, requests: list[Request
     assert [found[number].token_ids for number in range(6)] == expected
     assert runner.pictures.encoded_tiles - before == 6, "each picture once"
     assert all(0 < end.timing.first_token_s <= end.timing.total_s for end in found.values())
+
+
+@pytest.mark.parametrize("width", [1, 3])
+def test_a_picture_of_many_questions_is_encoded_once(runner: Runner, requests: list[Request], width: int) -> None:
+    before = runner.pictures.encoded_tiles
+    found = answered(runner, [replace(requests[0], sampling=request.sampling) for request in requests], width)
+    assert sorted(ends(found)) == list(range(6))
+    assert runner.pictures.encoded_tiles - before == 1
 
 
 def test_what_goes_wrong_ahead_is_told_by_its_own_answer_only(

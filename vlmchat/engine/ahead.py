@@ -7,7 +7,7 @@ engine's thread meets it again when it needs the picture, and tells.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Iterable, Sequence
 from contextlib import nullcontext
 
 import torch
@@ -36,6 +36,8 @@ class Ahead:
         self._changed = threading.Condition()
         self._waiting: list[Turn] = []
         self._busy: list[Turn] = []
+        self._held: frozenset[str] = frozenset()
+        """Pictures that the engine's thread encodes now: a turn that shows one of them waits, and finds it known."""
         self._closed = False
         self._thread: threading.Thread | None = None
 
@@ -51,11 +53,18 @@ class Ahead:
                 self._thread.start()
 
     def collect(self, turns: Sequence[Turn]) -> None:
-        """Wait for those of ``turns`` that are under way and take back those that are not; they may lack features."""
+        """Wait for the pictures of ``turns`` that are under way, and take back the others until :meth:`release`."""
         with self._changed:
+            self._held = _keys(turns)
             self._waiting = [turn for turn in self._waiting if turn not in turns]
-            while any(turn in self._busy for turn in turns) and not self._stopped():
+            while self._held & _keys(self._busy) and not self._stopped():
                 self._changed.wait(_PATIENCE)
+
+    def release(self) -> None:
+        """Go on with turns that show what was collected: its features are known now."""
+        with self._changed:
+            self._held = frozenset()
+            self._changed.notify_all()
 
     def close(self) -> None:
         """End the thread and wait for it: the tower is free afterwards."""
@@ -84,13 +93,21 @@ class Ahead:
         with self._changed:
             self._busy = []
             self._changed.notify_all()
-            while not self._waiting and not self._ended():
+            while not (ready := self._ready()) and not self._ended():
                 self._changed.wait(_PATIENCE)
-            self._busy, self._waiting = self._waiting, []
+            self._busy = ready
+            self._waiting = [turn for turn in self._waiting if turn not in ready]
             return not self._ended()
+
+    def _ready(self) -> list[Turn]:
+        return [turn for turn in self._waiting if not self._held & _keys([turn])]
 
     def _ended(self) -> bool:
         return self._closed or self._stopped()
+
+
+def _keys(turns: Iterable[Turn]) -> frozenset[str]:
+    return frozenset(picture.key for turn in turns for picture in turn.prompt.pictures)
 
 
 def _side_stream(device: torch.device) -> torch.cuda.StreamContext | nullcontext[None]:

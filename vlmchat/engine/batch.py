@@ -131,6 +131,8 @@ class Batch:
         if self._ahead is not None:
             self._ahead.collect(self._coming)
         failed = yield from self._pictures.encode(self._coming, self._stopped)
+        if self._ahead is not None:
+            self._ahead.release()
         if failed is None:
             return
         for turn, problem in failed.items():
