@@ -110,6 +110,7 @@ def test_a_load_that_can_succeed_is_not_refused() -> None:
         ("internvl2:8b", with_gpus(4), LoadOptions()),  # split over GPU and main memory
         ("internvl2:40b", with_gpus(4), LoadOptions()),  # the rest on disk
         ("internvl2:8b", with_gpus(24), LoadOptions(device="cuda:0")),
+        ("internvl2:8b", LAPTOP, LoadOptions(device="cuda:7")),  # no such GPU: not for want of memory
     ):
         refuse_too_large(sizes(name), here, options, name)
     assert "needs" in refusal("internvl2:8b", with_gpus(4), LoadOptions(device="cuda")).message

@@ -135,6 +135,8 @@ def refuse_too_large(
     Raises:
         DoesNotFit: with the numbers, and the smaller setting that would fit.
     """
+    if not _is_seen(machine, options.device):
+        return
     kind, free = _reach(machine, options.device)
     wanted = estimate(sizes, options.quantization, options.dtype, kind, machine.bfloat16)
     given_back = loaded.weight_bytes if loaded is not None and loaded.device.partition(":")[0] == kind else 0
@@ -196,6 +198,12 @@ def _places(machine: Machine) -> Iterator[Place]:
 
 def _host(machine: Machine) -> int:
     return max(machine.memory_free - LIBRARIES, 0)
+
+
+def _is_seen(machine: Machine, device: str) -> bool:
+    """Say whether the memory of ``device`` is known; of a GPU that is not there the engine says just that."""
+    name, _, number = device.partition(":")
+    return name != "cuda" or any(gpu.number == int(number or 0) for gpu in machine.gpus)
 
 
 def _reach(machine: Machine, device: str) -> tuple[Kind, int]:

@@ -88,9 +88,9 @@ def fetch(url: str, rules: WebRules, told: Told | None = None, stopped: Callable
 
 def shown(url: str) -> str:
     """Return ``url`` for a message: without user, password and query, which may hold a secret, and not too long."""
-    scheme, _, rest = url.partition("://")
+    scheme, mark, rest = url.partition("://")
     host, slash, path = rest.partition("?")[0].partition("/")
-    text = one_line(f"{scheme}://{host.rpartition('@')[2]}{slash}{path}")
+    text = one_line(f"{scheme}{mark}{host.rpartition('@')[2]}{slash}{path}")
     return text if len(text) <= _SHOWN else text[: _SHOWN - 1] + "…"
 
 
