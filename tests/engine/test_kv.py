@@ -42,6 +42,21 @@ def test_equals_the_concatenating_cache_over_growth_and_cut() -> None:
     assert torch.equal(ours.native.update(keys, keys, 0)[0], theirs.update(keys, keys, 0)[0])
 
 
+def test_memory_is_what_the_tokens_need_within_5_percent_at_every_thousand() -> None:
+    """As a chat grows, 50 places at a time; the spare places of the buffers count."""
+    cache, at_thousands = RowCache(2), list[int]()
+    needed = 2 * 2 * 2 * 8 * 4  # bytes a token: layers, keys and values, heads, head size, float32
+    while cache.lengths[0] < 6000:
+        for layer in range(2):
+            cache.native.update(torch.zeros(1, 2, 50, 8), torch.zeros(1, 2, 50, 8), layer)
+        cache.note([range(50)])
+        if cache.lengths[0] % 1000 == 0:
+            at_thousands.append(cache.bytes())
+    assert len(at_thousands) == 6
+    for thousands, held in enumerate(at_thousands, 1):
+        assert 1 <= held / (1000 * thousands * needed) <= 1.05
+
+
 def test_rows_of_different_lengths_are_written_behind_their_own_ends() -> None:
     cache = RowCache(1, 2)
     first, _ = written(cache, 3, [1, 2, 3], [1])
