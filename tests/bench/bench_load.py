@@ -1,12 +1,13 @@
 """Loading beside reading: how long a checkpoint takes from a warm page cache, against its bytes read into memory.
 
-    python -m tests.bench.bench_load
+    python -m tests.bench.bench_load [--ways "bf16, mapped" ...] [--repeats N]
 
 InternVL2-1B's geometry, random weights in bfloat16 (1.9 GB). Run it alone on the machine.
 """
 
 from __future__ import annotations
 
+import argparse
 import gc
 import platform
 import statistics
@@ -20,14 +21,18 @@ import torch
 
 from tests.bench.checkpoints import INTERNVL2_1B, build_internvl2
 from vlmchat.engine.loader import load_now
+from vlmchat.engine.shards import open_shards
 from vlmchat.options import LoadOptions
 
 REPEATS = 5
-WAYS = {
+BARE = "to fp32, the bare conversion"
+"""Each tensor of the file converted and nothing else: what the memory allows."""
+WAYS: dict[str, LoadOptions | None] = {
     "bf16, mapped": LoadOptions(device="cpu", dtype="bfloat16"),
     "to 8-bit": LoadOptions(device="cpu", dtype="bfloat16", quantization="8-bit"),
     "to 4-bit": LoadOptions(device="cpu", dtype="bfloat16", quantization="4-bit"),
     "to fp32 (twice the bytes)": LoadOptions(device="cpu", dtype="float32"),
+    BARE: None,
 }
 
 
@@ -41,17 +46,29 @@ def seconds(work: Callable[[], object]) -> float:
     return took
 
 
+def work_of(options: LoadOptions | None, folder: Path) -> Callable[[], object]:
+    """Return the load with ``options``, or the bare conversion."""
+    if options is not None:
+        return partial(load_now, folder, options)
+    (shard,) = open_shards(folder)
+    return lambda: [shard.read(name).float() for name in shard.tensors()]
+
+
 def main() -> None:
     """Run and print."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--ways", nargs="+", choices=WAYS, default=list(WAYS))
+    parser.add_argument("--repeats", type=int, default=REPEATS)
+    arguments = parser.parse_args()
     folder = build_internvl2(Path(tempfile.gettempdir()) / "vlmchat-bench-1b", INTERNVL2_1B, torch.bfloat16)
     file = folder / "model.safetensors"
     print(f"{platform.machine()}, {torch.get_num_threads()} thread(s), {file.stat().st_size / 1e9:.1f} GB\n")
     print("| | load s | read s | ratio |\n| --- | ---: | ---: | ---: |")
-    for name, options in WAYS.items():
-        pairs = []
+    for name in arguments.ways:
+        work, pairs = work_of(WAYS[name], folder), []
         # The first load imports the libraries and brings the file into the page cache.
-        for _ in range(1 + REPEATS):
-            pairs.append((seconds(partial(load_now, folder, options)), seconds(file.read_bytes)))
+        for _ in range(1 + arguments.repeats):
+            pairs.append((seconds(work), seconds(file.read_bytes)))
         load, read = (statistics.median(pair[side] for pair in pairs[1:]) for side in (0, 1))
         print(f"| {name} | {load:.2f} | {read:.2f} | {load / read:.2f} |")
 

@@ -1,6 +1,6 @@
 """Pictures: one tile of the vision tower against the GEMM rate, and a known picture against a new one.
 
-    python -m tests.bench.bench_pictures [--dtype bfloat16|float32] [--passes 1 2 4 13]
+    python -m tests.bench.bench_pictures [--dtype bfloat16|float32] [--passes 1 2 4 13] [--repeats N]
 
 InternVL2-1B's geometry (InternViT-300M, Qwen2-0.5B), random weights. Run it alone on the machine.
 """
@@ -28,7 +28,6 @@ from vlmchat.engine.known_pictures import KnownPictures
 from vlmchat.engine.torch_engine import TorchEngine
 from vlmchat.options import LoadOptions, Sampling, VisionOptions
 
-REPEATS = 3
 SIDE = 448
 
 
@@ -47,7 +46,7 @@ def products(dtype: torch.dtype) -> tuple[Callable[[], object], int]:
 
 
 @torch.inference_mode()
-def tiles(engine: TorchEngine, passes: Sequence[int]) -> None:
+def tiles(engine: TorchEngine, passes: Sequence[int], repeats: int) -> None:
     """Print what a tile costs in passes of several sizes, each measured right beside the product alone."""
     network, dtype = engine.runner.model.network, engine.runner.model.dtype
     gemm, operations = products(dtype)
@@ -56,7 +55,7 @@ def tiles(engine: TorchEngine, passes: Sequence[int]) -> None:
     for count in passes:
         pixels = torch.randn(count, 3, SIDE, SIDE, dtype=dtype)
         work = counted(engine) * count
-        pairs = [(seconds(gemm), seconds(lambda: network.encode(pixels))) for _ in range(1 + REPEATS)][1:]  # noqa: B023
+        pairs = [(seconds(gemm), seconds(lambda: network.encode(pixels))) for _ in range(1 + repeats)][1:]  # noqa: B023
         alone = operations / statistics.median(pair[0] for pair in pairs)
         took = statistics.median(pair[1] for pair in pairs)
         print(
@@ -115,13 +114,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--dtype", default="bfloat16")
     parser.add_argument("--passes", type=int, nargs="+", default=[1, 2, 4, 13])
+    parser.add_argument("--repeats", type=int, default=3)
     arguments = parser.parse_args()
     folder = build_internvl2(Path(tempfile.gettempdir()) / "vlmchat-bench-1b", INTERNVL2_1B, torch.bfloat16)
     engine = TorchEngine()
     for _ in engine.load(folder, LoadOptions(device="cpu", dtype=arguments.dtype)):
         pass
     print(f"{platform.machine()}, {torch.get_num_threads()} thread(s), torch {torch.__version__}, {arguments.dtype}\n")
-    tiles(engine, arguments.passes)
+    tiles(engine, arguments.passes, arguments.repeats)
     with tempfile.TemporaryDirectory() as features:
         known(engine, Path(features))
     engine.close()

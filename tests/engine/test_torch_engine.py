@@ -18,7 +18,7 @@ from vlmchat.engine import pictures
 from vlmchat.engine.api import Request
 from vlmchat.engine.events import AnswerEvent, Delta, Encoding, Finished, Loading, Prefill
 from vlmchat.engine.generate import Runner
-from vlmchat.engine.grain import PREFILL_CHUNK
+from vlmchat.engine.grain import PREFILL_CHUNK, PREFILL_REST
 from vlmchat.engine.torch_engine import TorchEngine
 from vlmchat.errors import CheckpointError, ContextOverflow, InputError, ModelError, OutOfMemory, UsageError
 from vlmchat.media.image import read_picture
@@ -175,10 +175,21 @@ def test_chunked_prefill_equals_whole(engine: TorchEngine, monkeypatch: pytest.M
     engine.runner.forget()
     events = list(engine.runner.answer(LONG.request(), lambda: False))
     steps = [event.done for event in events if isinstance(event, Prefill)]
-    assert steps == [*range(0, steps[-1], 7), steps[-1]]
+    assert steps == [*range(0, steps[-1] - 7 // PREFILL_REST, 7), steps[-1]]
     assert list(end(events).token_ids) == LONG.about["greedy_tokens"]
     engine.runner.forget()
     assert (last_logits(engine.runner, LONG.request()) - whole).abs().max() < 1e-4
+
+
+def test_a_short_rest_goes_along_with_the_last_chunk(engine: TorchEngine, monkeypatch: pytest.MonkeyPatch) -> None:
+    length = engine.measure(LONG.request()).prompt_tokens
+    chunk = -(-length * 4 // 5)
+    for size, passes in ((chunk, [0, length]), (length * 3 // 5, [0, length * 3 // 5, length])):
+        monkeypatch.setitem(PREFILL_CHUNK, "cpu", size)
+        engine.runner.forget()
+        events = list(engine.runner.answer(LONG.request(), lambda: False))
+        assert [event.done for event in events if isinstance(event, Prefill)] == passes
+        assert list(end(events).token_ids) == LONG.about["greedy_tokens"]
 
 
 @pytest.mark.parametrize("after", [Encoding, Prefill, Delta])

@@ -18,6 +18,7 @@ from vlmchat.engine.api import Request
 from vlmchat.engine.arrivals import Arrivals, Numbered
 from vlmchat.engine.device import memory_guard, release_memory
 from vlmchat.engine.events import Failed, FinishReason, Prefill, RowEvent
+from vlmchat.engine.grain import PREFILL_REST
 from vlmchat.engine.kv import Piece, RowCache
 from vlmchat.engine.passes import Passes, Stretch, chunk_end
 from vlmchat.engine.pictures import Pictures
@@ -193,7 +194,8 @@ class Batch:
 
     def _chunked(self, turns: Sequence[Turn], cache: RowCache) -> Generator[RowEvent, None, Tensor | None]:
         """Run the next chunk of each prompt; returns logits behind the last one. Several fit into one (the group)."""
-        ends = [chunk_end(turn.prompt, at + self._chunk) for turn, at in zip(turns, cache.lengths, strict=True)]
+        chunk, rest = self._chunk, self._chunk // PREFILL_REST
+        ends = [chunk_end(turn.prompt, at + chunk, rest) for turn, at in zip(turns, cache.lengths, strict=True)]
         stretches = [Stretch(turn, at, end) for turn, at, end in zip(turns, cache.lengths, ends, strict=True)]
         last = all(stretch.end == len(stretch.turn.prompt.ids) for stretch in stretches)
         logits = self._passes.prefill(stretches, cache, last)

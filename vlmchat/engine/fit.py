@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-from vlmchat.engine.grain import INT4_GROUP, INT4_OUTPUTS, PREFILL_CHUNK, QUANTIZING_BYTES, TILE_BATCH
+from vlmchat.engine.grain import INT4_GROUP, INT4_OUTPUTS, QUANTIZING_BYTES, TILE_BATCH, longest_pass
 from vlmchat.engine.machine import Kind
 from vlmchat.families.packed.layout import UNPACKING_BYTES, packed_bytes
 from vlmchat.families.sizes import Linear, Part, Sizes
@@ -84,7 +84,7 @@ def estimate(sizes: Sizes, quantization: Quantization, dtype: Dtype, kind: Kind,
         weights=held.part(sizes.decoder, decoder=True) + held.vision() + sizes.ends * item,
         vision=held.vision(),
         kv_per_token=sizes.kv_numbers_per_token * item,
-        copies_per_token=repeated + PREFILL_CHUNK[kind] * (item + _BOOL),
+        copies_per_token=repeated + longest_pass(kind) * (item + _BOOL),
         working=_working(sizes, kind, item, held.word),
         loading=held.loading(),
         untouched=0 if sizes.tied else held.mapped(word) * sizes.vocabulary * shape.hidden * item,
@@ -170,7 +170,7 @@ def _working(sizes: Sizes, kind: Kind, item: int, held: str) -> int:
     batch = min(TILE_BATCH[kind], pictures.tiles)
     pixels = 3 * pictures.side**2 * (pictures.tiles * _FLOAT32 + batch * item)
     picture = pixels + max(batch * pictures.tile_numbers, pictures.word_numbers) * item
-    chunk = PREFILL_CHUNK[kind] * (_CHUNK_WIDTHS * shape.hidden + _CHUNK_MLPS * shape.inner) * item
+    chunk = longest_pass(kind) * (_CHUNK_WIDTHS * shape.hidden + _CHUNK_MLPS * shape.inner) * item
     unpacked = 0
     if held == "packed" and sizes.packing is not None:
         largest = max(_all_linears(sizes), key=lambda layer: layer.weights).weights

@@ -102,8 +102,12 @@ def _filled(rows: Sequence[Tensor]) -> Tensor:
     return torch.cat([functional.pad(row, (0, 0) * (row.ndim - 2) + (0, length - row.shape[1])) for row in rows])
 
 
-def chunk_end(prompt: Prompt, end: int) -> int:
-    """Return where a chunk ends that should end at ``end``: behind a slot that must not be cut."""
+def chunk_end(prompt: Prompt, end: int, rest: int = 0) -> int:
+    """Return where a chunk ends that should end at ``end``: behind a slot that must not be cut.
+
+    What is left behind it goes along if it is no more than ``rest`` positions.
+    """
     if prompt.whole_slots:
         end = next((behind for slot in prompt.slots if slot.start < end < (behind := slot.start + slot.length)), end)
-    return min(end, len(prompt.ids))
+    length = len(prompt.ids)
+    return length if end + rest >= length else end
