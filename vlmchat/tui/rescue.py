@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from vlmchat.engine.api import PromptSize
 from vlmchat.errors import ContextOverflow, DoesNotFit, VlmchatError
 from vlmchat.tui.desk import OpenChat
+from vlmchat.tui.faults import told
 from vlmchat.tui.flow import Flow
 from vlmchat.tui.memory import Draft
 from vlmchat.tui.screens.panel import ChoicePanel
@@ -57,7 +58,7 @@ class Rescue:
         self._show(say("panel.load"), error, [*ways, Way(say("rescue.models"), others)], draft_back)
 
     def _show(self, title: str, error: VlmchatError, ways: Sequence[Way], draft_back: bool) -> None:
-        lines = [error.message, error.hint, say("panel.draft_back") if draft_back else ""]
+        lines = [*told(error), say("panel.draft_back") if draft_back else ""]
         panel = ChoicePanel(title, "\n\n".join(filter(None, lines)), [way.label for way in ways])
 
         async def chosen(at: int | None) -> None:

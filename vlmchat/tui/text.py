@@ -29,6 +29,11 @@ def use(language: Language) -> None:
         _table = english.TABLE
 
 
+def is_chinese() -> bool:
+    """Say whether the app speaks Chinese."""
+    return _table is not english.TABLE
+
+
 def _locale() -> str:
     """Return the locale of messages: the first variable that is set decides (POSIX, Environment Variables, 8.2)."""
     names = ("LC_ALL", "LC_MESSAGES", "LANG")

@@ -18,6 +18,7 @@ from vlmchat.errors import UsageError
 from vlmchat.plaintext import one_line
 from vlmchat.settings import KEYS, Key, Settings
 from vlmchat.settings import with_text as typed
+from vlmchat.tui.faults import told
 from vlmchat.tui.text import say
 
 if TYPE_CHECKING:
@@ -75,7 +76,7 @@ class SettingsScreen(ModalScreen["Settings | None"]):
             try:
                 settings = with_text(settings, name, line.value.strip())
             except UsageError as error:
-                self.query_one(".problem", Static).update(Content(one_line(f"{error.message} {error.hint}")))
+                self.query_one(".problem", Static).update(Content(one_line(" ".join(told(error)))))
                 line.focus()
                 return
         self.dismiss(settings)

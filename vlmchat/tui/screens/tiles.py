@@ -21,6 +21,7 @@ from vlmchat.engine.view import Sight
 from vlmchat.errors import VlmchatError
 from vlmchat.plaintext import one_line, printable
 from vlmchat.tui.actions import Scope, bindings
+from vlmchat.tui.faults import told
 from vlmchat.tui.graphics import Drawing, cells_for, pixels_of
 from vlmchat.tui.text import say
 from vlmchat.tui.widgets.hints import KeyHints
@@ -140,7 +141,7 @@ class TilesScreen(ModalScreen[Picture | None]):
         try:
             self.pages = await asyncio.to_thread(self._look)
         except VlmchatError as error:
-            self._say(".about", "\n".join(filter(None, (error.message, error.hint))))
+            self._say(".about", "\n".join(filter(None, told(error))))
             return
         self._show()
 

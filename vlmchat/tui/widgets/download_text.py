@@ -11,6 +11,7 @@ from vlmchat.errors import VlmchatError
 from vlmchat.hub.source import TITLES, host
 from vlmchat.plaintext import one_line
 from vlmchat.tui.downloads import Download
+from vlmchat.tui.faults import told, words_of
 from vlmchat.tui.text import say, shorten, size
 
 if TYPE_CHECKING:
@@ -80,7 +81,8 @@ def download_text(it: Download) -> Content:
 
 def error_text(error: VlmchatError) -> Content:
     """Return what happened and what to do about it."""
-    return Content.assemble((one_line(error.message), "$error"), "\n", (one_line(error.hint), "$foreground"))
+    message, hint = told(error)
+    return Content.assemble((one_line(message), "$error"), "\n", (one_line(hint), "$foreground"))
 
 
 def speed(progress: Progress) -> str:
@@ -103,13 +105,15 @@ def remark(event: DownloadEvent) -> str:
         case events.Checking(path=path, done=done, total=total):
             text = say("remark.checking", path=path, done=size(done), total=size(total))
         case events.Retrying(path=path, hub=hub, reason=reason):
-            text = say("remark.retrying", path=path, hub=TITLES[hub], reason=reason)
+            text = say("remark.retrying", path=path, hub=TITLES[hub], reason=words_of(reason))
         case events.Slow(path=path, hub=hub, rate=rate):
             text = say("remark.slow", path=path, hub=TITLES[hub], rate=size(round(rate)))
         case events.HubSwitched(path=path, before=before, after=after, reason=reason):
-            text = say("remark.switched", path=path, before=TITLES[before], after=TITLES[after], reason=reason)
+            text = say(
+                "remark.switched", path=path, before=TITLES[before], after=TITLES[after], reason=words_of(reason)
+            )
         case events.Restarted(path=path, reason=reason):
-            text = say("remark.restarted", path=path, reason=reason)
+            text = say("remark.restarted", path=path, reason=words_of(reason))
         case _:
             text = ""
     return one_line(text)

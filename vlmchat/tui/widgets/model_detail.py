@@ -9,6 +9,7 @@ from textual.content import Content
 from vlmchat.catalog.spec import ModelSpec
 from vlmchat.plaintext import one_line
 from vlmchat.tui.browsing import ModelRow, best_room
+from vlmchat.tui.faults import words_of
 from vlmchat.tui.text import model_name, say, size
 from vlmchat.tui.widgets.fit_text import fit_text
 
@@ -70,7 +71,7 @@ def _does(row: ModelRow) -> str:
     if row.here:
         return say("models.detail.folder" if row.spec is None else "models.detail.here")
     if not row.fetchable:
-        return row.hint
+        return words_of(row.hint)
     return say("models.detail.partial", done=size(row.bytes)) if row.state == "partial" else say("models.detail.get")
 
 
