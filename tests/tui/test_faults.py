@@ -15,6 +15,9 @@ import vlmchat
 from tests.fakes import ScriptedEngine
 from tests.tui.helpers import build, driven, plain
 from vlmchat import errors
+from vlmchat.chat import opening
+from vlmchat.engine.keeping import CannotKeep
+from vlmchat.engine.remote import KeptEngine
 from vlmchat.errors import CheckpointError, ImageError, OutOfMemory, VlmchatError
 from vlmchat.settings import Settings
 from vlmchat.tui import text
@@ -141,6 +144,21 @@ async def test_a_model_that_is_refused_is_said_in_chinese() -> None:
         await run.until(lambda: isinstance(run.app.screen, ChoicePanel))
         await run.until(lambda: "model.safetensors 不只含有张量。" in plain(run.app.screen))
         assert "请重新下载。" in plain(run.app.screen)
+
+
+async def test_an_engine_that_cannot_be_kept_is_said_and_the_model_loads_here(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(_engine: KeptEngine) -> None:
+        raise CannotKeep("The kept engine could not be started.")
+
+    monkeypatch.setattr(KeptEngine, "_greeted", refuse)
+    monkeypatch.setattr(opening, "create_engine", lambda *_, **__: ScriptedEngine())
+    app = build(settings=Settings(language="zh", keep="5m"))
+    app.desk.engine = None
+    async with driven(app) as run:
+        await run.ready()
+        await run.until(lambda: "无法启动常驻引擎。模型已在本进程中加载。" in run.toasts)
+        await run.asked("你好")
+        assert run.answers[0].text == "A red circle."
 
 
 def test_what_the_app_says_itself_is_left_alone() -> None:

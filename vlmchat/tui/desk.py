@@ -7,10 +7,13 @@ Screens ask the desk for something and draw the messages that come back through
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from threading import Event as CancelEvent
 from threading import Lock
 from typing import TYPE_CHECKING, TypeAlias
+
+from textual.message import Message
 
 from vlmchat.engine.api import Engine, LoadedModel
 from vlmchat.engine.events import AnswerEvent, Loading
@@ -58,6 +61,14 @@ class ReadyModel:
     loaded: LoadedModel | None
 
 
+class EngineNotice(Message):
+    """Something the user should know of the engine, in one sentence of the room below."""
+
+    def __init__(self, words: str) -> None:
+        super().__init__()
+        self.words = words
+
+
 @dataclass(slots=True)
 class Desk:
     """The state behind the screens, changed on the app's thread only."""
@@ -77,6 +88,7 @@ class Desk:
     asked: Draft = field(default_factory=Draft)
     """The question being answered, for the box when it fails."""
     bridge: Bridge = field(init=False)
+    _receiver: Receiver | None = None
     downloads: Downloads = field(init=False)
     _before: ReadyModel | None = None
     _opening_session: Lock = field(default_factory=Lock)
@@ -86,7 +98,7 @@ class Desk:
 
     def listen(self, receiver: Receiver) -> None:
         """Send every message of the work to ``receiver``; to be called once, before any work."""
-        self.bridge = Bridge(receiver)
+        self._receiver, self.bridge = receiver, Bridge(receiver)
         self.downloads = Downloads(receiver, self.settings, places().state)
 
     def load(self, reference: str) -> None:
@@ -207,8 +219,14 @@ class Desk:
             if self.engine is None:
                 from vlmchat.chat.opening import engine_for
 
-                self.engine = engine_for(self.settings, lambda words: None, interactive=True)
+                self.engine = engine_for(self.settings, self._notice, interactive=True)
         return self.engine
+
+    def _notice(self, words: str) -> None:
+        """Pass on what an engine has to say, from its thread; the app may have ended meanwhile."""
+        with suppress(RuntimeError):
+            if self._receiver is not None:
+                self._receiver.post_message(EngineNotice(words))
 
     def _configured(self) -> Choices:
         from vlmchat.chat.choices import Choices

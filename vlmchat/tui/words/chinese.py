@@ -185,6 +185,7 @@ TABLE: dict[str, str] = {
     "toast.chat_deleted": "已删除“{title}”。/undo 可恢复。",
     "toast.archived": "已归档“{title}”，保留在归档列表中。",
     "toast.unarchived": "“{title}”已回到列表。",
+    "toast.engine": "{words}",
     "toast.not_saved": "本对话未保存：尚未提问，或是临时对话。",
     "toast.exported": "已写入 {path}。",
     "toast.bad_key": "config.toml 的 [keys]：{problem}其余按键有效。",

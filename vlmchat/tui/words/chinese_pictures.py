@@ -77,6 +77,7 @@ TABLE: dict[str, str] = {
     "crop.chosen": "{name}{box} · {width}x{height}",
     "crop.coarse": "逐格",
     "crop.fine": "逐像素",
+    "toast.video_by_path": "{name} 超过 {limit}：对话只保留其路径，请勿移动该文件。",
     "toast.no_picture": "还没有图片。F2 可查找图片。",
     "toast.view_later": "模型尚未就绪；就绪后即可显示其所见。",
     "toast.previews_on": "画出图片。",

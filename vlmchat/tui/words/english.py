@@ -185,6 +185,7 @@ TABLE: dict[str, str] = {
     "toast.chat_deleted": "Deleted “{title}”. /undo brings it back.",
     "toast.archived": "Archived “{title}”. It stays in the list of archived chats.",
     "toast.unarchived": "“{title}” is in the list again.",
+    "toast.engine": "{words}",
     "toast.not_saved": "This chat is not saved: nothing was asked yet, or it is temporary.",
     "toast.exported": "Written to {path}.",
     "toast.bad_key": "config.toml, [keys]: {problem} The other keys hold.",

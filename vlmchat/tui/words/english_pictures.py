@@ -79,6 +79,7 @@ TABLE: dict[str, str] = {
     "crop.chosen": "{name}{box} · {width}x{height}",
     "crop.coarse": "cell by cell",
     "crop.fine": "pixel by pixel",
+    "toast.video_by_path": "{name} is over {limit}: the chat keeps only its path, so leave the file where it is.",
     "toast.no_picture": "There is no picture yet. F2 finds one.",
     "toast.view_later": "The model is not ready yet; what it sees can be shown once it is.",
     "toast.previews_on": "Pictures are drawn.",
