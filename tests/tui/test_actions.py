@@ -22,7 +22,9 @@ from vlmchat.tui.screens.downloads import DownloadsScreen, PlanScreen
 from vlmchat.tui.screens.help import HelpScreen
 from vlmchat.tui.screens.models import ModelsScreen
 from vlmchat.tui.screens.pictures import PicturesScreen
+from vlmchat.tui.screens.settings import SettingsScreen
 from vlmchat.tui.screens.tiles import TilesScreen
+from vlmchat.tui.telling import tell
 from vlmchat.tui.widgets.chips import Chip
 from vlmchat.tui.widgets.prompt import PromptArea
 from vlmchat.tui.widgets.turn import TurnView
@@ -148,3 +150,28 @@ def test_short_forms_of_figures() -> None:
     assert [text.ago(0, age) for age in ages] == ["just now", "2 min ago", "2 h ago", "yesterday"]
     assert text.ago(0, 10**6).startswith("19")
     assert text.model_name("/a/b/") == "b"
+
+
+async def test_only_the_top_screen_says_its_keys() -> None:
+    async with driven(build()) as run:
+        await run.ready()
+        assert "Enter Send" in plain(run.app.screen)
+        await run.pilot.press("f9")
+        await run.until(lambda: isinstance(run.app.screen, SettingsScreen))
+        await run.until(lambda: not plain(run.chat.query_one("KeyHints")).strip())
+        await run.pilot.press("escape")
+        await run.until(lambda: "Enter Send" in plain(run.app.screen))
+
+
+@pytest.mark.parametrize("size", [(80, 24), (120, 40)], ids=["80x24", "120x40"])
+async def test_a_short_notice_covers_nothing(size: tuple[int, int]) -> None:
+    async with driven(build(), size) as run:
+        await run.ready()
+        await run.asked("What is it?")
+        before = plain(run.app.screen).splitlines()
+        tell(run.chat, "toast.settings")
+        await run.until(lambda: text.say("toast.settings") in plain(run.app.screen))
+        after = plain(run.app.screen).splitlines()
+        changed = [at for at, (was, now) in enumerate(zip(before, after, strict=True)) if was != now]
+        assert changed == [1]
+        assert not before[1].strip()

@@ -89,7 +89,7 @@ async def test_first_frame_names_the_model_and_takes_typing() -> None:
         engine.may_load.set()
         await run.ready()
         await run.until(lambda: "ready" in run.text_of(StatusLine))
-        assert "cpu · float32" in run.text_of(StatusLine)
+        assert "cpu · fp32" in run.text_of(StatusLine)
 
 
 async def test_question_waits_for_the_model() -> None:

@@ -13,7 +13,7 @@ from vlmchat.tui.faults import told
 from vlmchat.tui.flow import Flow
 from vlmchat.tui.memory import Draft
 from vlmchat.tui.screens.panel import ChoicePanel
-from vlmchat.tui.text import say, size
+from vlmchat.tui.text import many, say, size
 
 if TYPE_CHECKING:
     from vlmchat.chat.overflow import Remedy
@@ -78,7 +78,8 @@ class Rescue:
 
     def _remedy(self, remedy: Remedy) -> Way:
         taken = say("rescue.tokens", used=f"{remedy.size.prompt_tokens:,}", limit=f"{remedy.size.context_tokens:,}")
-        words = say(f"rescue.{remedy.kind}", amount=remedy.amount, pictures=remedy.pictures)
+        pictures = many("rescue.pictures", remedy.pictures) if remedy.pictures else ""
+        words = many(f"rescue.{remedy.kind}", remedy.amount, pictures=pictures)
 
         async def take() -> None:
             again = self._flow.again
@@ -109,7 +110,7 @@ class Rescue:
     def _smaller(self, it: Smaller) -> Way:
         desk = self._flow.desk
         if it.kind == "tiles":
-            words = say("rescue.memory.tiles", amount=it.max_tiles, before=f"{it.before:,}", after=f"{it.after:,}")
+            words = many("rescue.memory.tiles", it.max_tiles or 1, before=f"{it.before:,}", after=f"{it.after:,}")
         elif it.kind == "cpu":
             words = say("rescue.memory.cpu")
         else:

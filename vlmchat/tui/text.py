@@ -45,6 +45,17 @@ def say(key: str, **values: object) -> str:
     return _table[key].format(**values)
 
 
+def has(key: str) -> bool:
+    """Say whether there is a sentence called ``key``."""
+    return key in _table
+
+
+def many(key: str, count: int, **values: object) -> str:
+    """Return the sentence called ``key`` about ``count`` things; of a single one ``key.one``, where there is such."""
+    single = f"{key}.one"
+    return say(single if count == 1 and single in _table else key, count=count, **values)
+
+
 def seconds(value: float) -> str:
     """Return a duration as short as it can be read: ``340 ms``, ``1.2 s``, ``75 s``."""
     if value < 1:

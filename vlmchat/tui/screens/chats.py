@@ -22,7 +22,7 @@ from vlmchat.tui.chats import export_chat
 from vlmchat.tui.screens.listing import Listing
 from vlmchat.tui.screens.panel import LinePanel
 from vlmchat.tui.telling import complain, tell
-from vlmchat.tui.text import ago, say, shorten
+from vlmchat.tui.text import ago, many, say, shorten
 
 _PAGE = 200
 """Chats that are listed at most; the search finds the others."""
@@ -56,7 +56,7 @@ class ChatsScreen(Listing[ChatSummary]):
         title = one_line(row.title) or say("chats.untitled")
         when = f"{ago(row.updated, time.time()):>12}  "
         line = Content.assemble(
-            (when, "$quiet"), (shorten(title, 46), "bold"), (f"  {say('chats.turns', count=row.turns)}", "$quiet")
+            (when, "$quiet"), (shorten(title, 46), "bold"), (f"  {many('count.turns', row.turns)}", "$quiet")
         )
         if not row.snippet:
             return line

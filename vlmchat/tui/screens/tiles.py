@@ -23,7 +23,7 @@ from vlmchat.plaintext import one_line, printable
 from vlmchat.tui.actions import Scope, bindings
 from vlmchat.tui.faults import told
 from vlmchat.tui.graphics import Drawing, cells_for, pixels_of
-from vlmchat.tui.text import say
+from vlmchat.tui.text import many, say
 from vlmchat.tui.widgets.hints import KeyHints
 from vlmchat.tui.widgets.preview import Canvas, drawing_of
 
@@ -64,7 +64,7 @@ class Page:
         across, down = first.images[0].size if first.images else (0, 0)
         figures = {"tokens": f"{self.tokens:,}", "width": across, "height": down}
         if self.is_video:
-            return say("tiles.frames", count=len(self.sights), each=f"{first.tokens:,}", **figures)
+            return many("tiles.frames", len(self.sights), each=f"{first.tokens:,}", **figures)
         if first.tiles == 1:
             return say("tiles.one", **figures)
         each, grid = f"{first.tokens // first.tiles:,}", f"{first.columns} x {first.rows}"

@@ -12,7 +12,7 @@ from vlmchat.hub.source import TITLES, host
 from vlmchat.plaintext import one_line
 from vlmchat.tui.downloads import Download
 from vlmchat.tui.faults import told, words_of
-from vlmchat.tui.text import say, shorten, size
+from vlmchat.tui.text import many, say, shorten, size
 
 if TYPE_CHECKING:
     from vlmchat.hub.events import DownloadEvent, FileProgress, Progress
@@ -30,7 +30,7 @@ def plan_text(plan: DownloadPlan, fit: str = "") -> Content:
     licence = plan.licence
     asked = "" if licence.accepted or not licence.name else "\n" + say("plan.accepts")
     have = plan.total_bytes - plan.fetch_bytes
-    total = say("plan.bytes", files=len(plan.files), total=size(plan.total_bytes), fetch=size(plan.fetch_bytes))
+    total = many("plan.bytes", len(plan.files), total=size(plan.total_bytes), fetch=size(plan.fetch_bytes))
     kept = " " + say("plan.have", have=size(have)) if have else ""
     lacks = plan.fetch_bytes > plan.free_bytes
     named = one_line(licence.name) or say("plan.no_licence")

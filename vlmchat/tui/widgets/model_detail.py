@@ -7,10 +7,11 @@ from collections.abc import Iterator
 from textual.content import Content
 
 from vlmchat.catalog.spec import ModelSpec
+from vlmchat.options import SHORT_DTYPES
 from vlmchat.plaintext import one_line
 from vlmchat.tui.browsing import ModelRow, best_room
 from vlmchat.tui.faults import words_of
-from vlmchat.tui.text import model_name, say, size
+from vlmchat.tui.text import many, model_name, say, size
 from vlmchat.tui.widgets.fit_text import fit_text
 
 COLUMNS = (
@@ -82,7 +83,7 @@ def _fits(row: ModelRow) -> Iterator[Content]:
     yield Content.styled(one_line(fit_text(row.fit)), "$success" if row.fit.fits else "$error")
     for room in row.fit.rooms:
         setting = room.estimate.quantization
-        setting = room.estimate.dtype if setting in {"none", "unpacked"} else setting
+        setting = SHORT_DTYPES[room.estimate.dtype] if setting in {"none", "unpacked"} else setting
         if room.lacks:
             words, tone = say("models.room.lacks", needs=size(room.needs), lacks=size(room.lacks)), "$error"
         else:
@@ -112,12 +113,10 @@ def _limits(spec: ModelSpec) -> Iterator[str]:
     if vision is None:
         return
     key = "models.limit.frames" if vision.frames and "video" in spec.abilities else "models.limit.tiles"
-    yield say(
-        key, count=vision.frames or vision.max_tiles if key.endswith("frames") else vision.max_tiles,
-        pixels=vision.tile_pixels, tokens=vision.tokens_per_tile,
-    )  # fmt: skip
+    count = vision.frames if key.endswith("frames") else vision.max_tiles
+    yield many(key, count or 1, pixels=vision.tile_pixels, tokens=vision.tokens_per_tile)
     if vision.max_images:
-        yield say("models.limit.images", count=vision.max_images)
+        yield many("models.limit.images", vision.max_images)
 
 
 def _cells(row: ModelRow) -> list[str]:

@@ -7,6 +7,7 @@ from textual.reactive import reactive
 from textual.widget import Widget
 
 from vlmchat.engine.events import Encoding, Loading, Prefill
+from vlmchat.options import SHORT_DTYPES
 from vlmchat.tui.desk import ReadyModel
 from vlmchat.tui.text import model_name, say, size
 
@@ -83,7 +84,7 @@ class StatusLine(Widget):
         """Name the model that is in memory, and what it runs on."""
         self.model = model_name(model.name)
         if model.loaded is not None:
-            held = [model.loaded.device, model.loaded.dtype]
+            held = [model.loaded.device, SHORT_DTYPES.get(model.loaded.dtype, model.loaded.dtype)]
             if model.loaded.quantization != "none":
                 held.append(model.loaded.quantization)
             self.detail = " · ".join(held)

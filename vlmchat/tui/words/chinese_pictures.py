@@ -71,6 +71,7 @@ TABLE: dict[str, str] = {
     "tiles.grid": "{count} 个 {width}x{height} 的分块 · {grid} · {count} x {each} = {tokens} 词元",
     "tiles.thumbnail": "{count} 个 {width}x{height} 的分块 · {grid} 加整图 · {count} x {each} = {tokens} 词元",
     "tiles.frames": "{count} 帧 {width}x{height} · {count} x {each} = {tokens} 词元",
+    "tiles.frames.one": "一帧 {width}x{height} · {tokens} 词元",
     "tiles.whole": "整图",
     "tiles.share": "占其最多可读 {context} 词元的 {share} %",
     "crop.title": "裁剪",

@@ -73,6 +73,7 @@ TABLE: dict[str, str] = {
         "{count} tiles of {width}x{height} · {grid} and the whole picture · {count} x {each} = {tokens} tokens"
     ),
     "tiles.frames": "{count} frames of {width}x{height} · {count} x {each} = {tokens} tokens",
+    "tiles.frames.one": "one frame of {width}x{height} · {tokens} tokens",
     "tiles.whole": "whole",
     "tiles.share": "{share} % of the {context} tokens it reads at most",
     "crop.title": "Crop",
