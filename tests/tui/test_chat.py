@@ -267,7 +267,7 @@ async def test_progress_is_shown() -> None:
         run.chat.post_message(bridge.AnswerProgress(work.id, Encoding(1, 2, 3, 13)))
         await run.until(lambda: "picture 1/2 · tile 3/13" in run.text_of(StatusLine))
         run.chat.post_message(bridge.AnswerProgress(work.id, Prefill(512, 2048, 0)))
-        await run.until(lambda: "prefill 512/2048" in run.text_of(StatusLine))
+        await run.until(lambda: "prefill 512/2,048" in run.text_of(StatusLine))
         engine.let(1)
         await run.idle()
 

@@ -69,6 +69,10 @@ class EngineNotice(Message):
         self.words = words
 
 
+class LoadStopped(FromWork):
+    """A load that the user stopped has come to its end; no model came of it."""
+
+
 @dataclass(slots=True)
 class Desk:
     """The state behind the screens, changed on the app's thread only."""
@@ -110,13 +114,22 @@ class Desk:
         self.reference, self.model = reference, None
         self.loading = self.bridge.load(lambda work: self._opening(reference, work))
 
+    def stop_load(self) -> bool:
+        """Stop the load under way; False when there is none. :class:`LoadStopped` comes when it has ended."""
+        work = self.loading
+        if work is None or work.cancel.is_set():
+            return False
+        work.cancel.set()
+        work.done.add_done_callback(lambda _: self._post(LoadStopped(work.id)))
+        return True
+
     def accept_model(self, message: ModelReady) -> None:
         """Take the loaded model into use."""
         self.model, self.loading = ReadyModel(message.name, message.revision, message.loaded), None
         self.reference = message.name
 
     def refuse_model(self) -> None:
-        """Go back to the model before, when it is still in memory, after a load has failed."""
+        """Go back to the model before, when it is still in memory, after a load has failed or was stopped."""
         self.loading = None
         still = self.engine.loaded if self.engine is not None else None
         if self._before is not None and still is not None and self._before.loaded == still:
@@ -219,14 +232,14 @@ class Desk:
             if self.engine is None:
                 from vlmchat.chat.opening import engine_for
 
-                self.engine = engine_for(self.settings, self._notice, interactive=True)
+                self.engine = engine_for(self.settings, lambda words: self._post(EngineNotice(words)), interactive=True)
         return self.engine
 
-    def _notice(self, words: str) -> None:
-        """Pass on what an engine has to say, from its thread; the app may have ended meanwhile."""
+    def _post(self, message: Message) -> None:
+        """Pass ``message`` on from another thread; the app may have ended meanwhile."""
         with suppress(RuntimeError):
             if self._receiver is not None:
-                self._receiver.post_message(EngineNotice(words))
+                self._receiver.post_message(message)
 
     def _configured(self) -> Choices:
         from vlmchat.chat.choices import Choices

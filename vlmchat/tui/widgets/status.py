@@ -101,7 +101,7 @@ class StatusLine(Widget):
             )  # fmt: skip
             self.show(words, "warning", event.tile / max(1, event.tiles))
         else:
-            words = say("status.prefill", done=event.done, total=event.total)
+            words = say("status.prefill", done=f"{event.done:,}", total=f"{event.total:,}")
             self.show(words, "warning", event.done / max(1, event.total))
 
     def show(self, activity: str, tone: str = "quiet", part: float | None = None) -> None:
@@ -109,5 +109,11 @@ class StatusLine(Widget):
         self.activity, self.tone, self.part = activity, tone, part
 
     def _show_load(self, event: Loading) -> None:
-        words = say(f"status.loading.{event.stage}", done=size(event.done), total=size(event.total))
+        key = (
+            "status.loading.shards"
+            if event.stage == "weights" and event.shards > 1
+            else f"status.loading.{event.stage}"
+        )
+        figures = {"done": size(event.done), "total": size(event.total)}
+        words = say(key, shard=event.shard, shards=event.shards, **figures)
         self.show(words, "warning", event.done / event.total if event.total else None)
