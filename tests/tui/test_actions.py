@@ -114,6 +114,8 @@ async def test_palette_runs_an_action() -> None:
 
 async def test_a_hint_can_be_clicked() -> None:
     async with driven(build(), (120, 30)) as run:
+        await run.ready()
+        await run.until(lambda: "Esc Stop" not in plain(run.chat.query_one("KeyHints")))
         line = plain(run.chat.query_one("KeyHints"))
         await run.pilot.click("KeyHints", offset=(line.index("Models"), 0))
         await run.until(lambda: isinstance(run.app.screen, ModelsScreen))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from threading import Event as CancelEvent
 
@@ -37,7 +38,8 @@ SAID = {
     ),
     "zh": (
         "启动引擎", "读取检查点", "分词器", "权重 1/4 · 500 MB / 2.0 GB ━━━", "权重 3/4 · 1.5 GB / 2.0 GB ━━━",
-        "检查每个张量", "图片 1/2 · 分块 3/13 ━", "图片 2/2 · 分块 13/13 ━", "预填充 512/2,048 ━", "预填充 2,048/2,048 ━",
+        "检查每个张量", "图片 1/2 · 分块 3/13 ━", "图片 2/2 · 分块 13/13 ━", "预填充 512/2,048 ━",
+        "预填充 2,048/2,048 ━",
     ),
 }  # fmt: skip
 """What stands in the line at the top at each step."""
@@ -77,7 +79,11 @@ async def walk(run: Driven, engine: SlowEngine, said: tuple[str, ...]) -> None:
     """Take a step for each of ``said`` and see it in the line at the top, whole."""
     for words in said:
         engine.steps.release()
-        await run.until(lambda words=words: words in plain(run.chat.status))
+        await run.until(partial(stands, run, words))
+
+
+def stands(run: Driven, words: str) -> bool:
+    return words in plain(run.chat.status)
 
 
 @pytest.mark.parametrize("size", [(80, 24), (120, 40)], ids=["80x24", "120x40"])

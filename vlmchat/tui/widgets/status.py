@@ -109,11 +109,7 @@ class StatusLine(Widget):
         self.activity, self.tone, self.part = activity, tone, part
 
     def _show_load(self, event: Loading) -> None:
-        key = (
-            "status.loading.shards"
-            if event.stage == "weights" and event.shards > 1
-            else f"status.loading.{event.stage}"
-        )
+        stage = "shards" if event.stage == "weights" and event.shards > 1 else event.stage
         figures = {"done": size(event.done), "total": size(event.total)}
-        words = say(key, shard=event.shard, shards=event.shards, **figures)
+        words = say(f"status.loading.{stage}", shard=event.shard, shards=event.shards, **figures)
         self.show(words, "warning", event.done / event.total if event.total else None)

@@ -25,7 +25,7 @@ TABLE: dict[str, str] = {
     "action.recall_newer": "Back again",
     "action.recall_newer.tip": "After a recall: go on to the newer question, and at last to the empty box.",
     "action.stop": "Stop",
-    "action.stop.tip": "Stop the answer within one token and keep what was written; take a waiting question back; stop a load.",
+    "action.stop.tip": "Stop the answer within one token, its text is kept; take a waiting question back; stop a load.",
     "action.new_chat": "New chat",
     "action.new_chat.tip": "Begin a new chat; the present one stays among the saved chats.",
     "action.chats": "Chats",
