@@ -15,6 +15,8 @@ import vlmchat
 from tests.fakes import ScriptedEngine
 from tests.tui.helpers import build, driven, plain
 from vlmchat import errors
+from vlmchat.catalog.index import catalog
+from vlmchat.catalog.spec import ModelSpec
 from vlmchat.chat import opening
 from vlmchat.engine.keeping import CannotKeep
 from vlmchat.engine.remote import KeptEngine
@@ -115,6 +117,12 @@ def test_every_kind_has_a_sentence_and_a_hint(kind: type[VlmchatError]) -> None:
     assert hint == KINDS[kind.code][1]
     assert HAN.search(KINDS[kind.code][0])
     assert hint.endswith("。")
+
+
+@pytest.mark.parametrize("row", catalog().rows, ids=lambda row: row.name)
+def test_what_the_catalog_says_is_said_in_chinese(row: ModelSpec) -> None:
+    assert HAN.search(words_of(row.description))
+    assert row.licence in {"MIT", "Apache-2.0"} or HAN.search(words_of(row.licence))
 
 
 def test_words_inside_words_are_said_too() -> None:

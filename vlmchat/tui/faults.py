@@ -1,4 +1,4 @@
-"""Errors of the rooms below, in the language of the app.
+"""Errors and other sentences of the rooms below, in the language of the app.
 
 They come in English, as ``ask`` prints them. The Chinese interface says them by ``words/chinese_errors.py``: the same
 sentence with the same values in it, which stay what they are, file names and what a library said.
@@ -29,7 +29,7 @@ def told(error: VlmchatError) -> tuple[str, str]:
 
 
 def words_of(english: str) -> str:
-    """Return a sentence or a reason of the rooms below as the app says it; English where there is no other."""
+    """Return a sentence of the rooms below, or of the catalog, as the app says it; English where there is no other."""
     return (_translated(english) if text.is_chinese() else None) or english
 
 
@@ -45,10 +45,11 @@ def _translated(english: str) -> str | None:
 @cache
 def _patterns() -> tuple[tuple[re.Pattern[str], str], ...]:
     """Return every sentence as a pattern with its Chinese one, the most particular first."""
+    from vlmchat.tui.words import chinese_catalog
     from vlmchat.tui.words.chinese_errors import SENTENCES
 
     made = []
-    for english, chinese in SENTENCES.items():
+    for english, chinese in (*SENTENCES.items(), *chinese_catalog.SENTENCES.items()):
         parts = [(literal, field is not None) for literal, field, *_ in Formatter().parse(english)]
         pattern = "".join(re.escape(literal) + ("(.*?)" if value else "") for literal, value in parts)
         made.append((sum(len(literal) for literal, _ in parts), re.compile(pattern, re.DOTALL), chinese))

@@ -175,7 +175,7 @@ def passport(made: Provenance) -> str:
         (say("info.time"), say("info.time.of", first=seconds(made.first_token_s), total=seconds(made.total_s))),
     ]
     rows += [(named(name), one_line(str(value))) for name, value in made.settings.items() if value is not None]
-    return "\n".join(f"{name}: {value}" for name, value in rows if value)
+    return "\n".join(say("info.line", name=name, value=value) for name, value in rows if value)
 
 
 def named(setting: str) -> str:

@@ -8,7 +8,7 @@ from typing import ClassVar
 from textual import on
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
-from textual.containers import Vertical
+from textual.containers import Vertical, VerticalScroll
 from textual.content import Content
 from textual.screen import ModalScreen
 from textual.widgets import Input, OptionList, Static
@@ -32,7 +32,8 @@ class Panel(ModalScreen[str | None]):
         """Three texts, plain."""
         with Vertical(classes="panel"):
             yield Static(Content(printable(self._title)), classes="title")
-            yield Static(Content(printable(self._body)), classes="body")
+            with VerticalScroll():
+                yield Static(Content(printable(self._body)), classes="body")
             yield Static(Content(self._keys), classes="keys")
 
     def action_close(self) -> None:

@@ -33,7 +33,7 @@ def plan_text(plan: DownloadPlan, fit: str = "") -> Content:
     total = many("plan.bytes", len(plan.files), total=size(plan.total_bytes), fetch=size(plan.fetch_bytes))
     kept = " " + say("plan.have", have=size(have)) if have else ""
     lacks = plan.fetch_bytes > plan.free_bytes
-    named = one_line(licence.name) or say("plan.no_licence")
+    named = one_line(words_of(licence.name)) or say("plan.no_licence")
     return Content("\n").join(
         [
             Content.styled(one_line(f"{plan.listing.repository}@{plan.listing.commit[:12]}"), "bold"),

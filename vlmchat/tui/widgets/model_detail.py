@@ -57,7 +57,7 @@ def describe(row: ModelRow) -> Content:
     parts: list[Content] = []
     if row.spec is not None:
         parts.append(Content.styled(one_line(row.spec.title), "bold $primary"))
-        parts.append(Content.styled(one_line(row.spec.description), "$foreground"))
+        parts.append(Content.styled(one_line(words_of(row.spec.description)), "$foreground"))
     else:
         parts.append(Content.styled(one_line(row.reference), "bold $primary"))
     parts.append(Content.styled(one_line(_does(row)), "$primary"))
@@ -94,7 +94,7 @@ def _fits(row: ModelRow) -> Iterator[Content]:
 
 def _facts(spec: ModelSpec) -> Iterator[tuple[str, str]]:
     if spec.licence:
-        yield say("models.fact.licence"), " · ".join(filter(None, (spec.licence, spec.licence_url)))
+        yield say("models.fact.licence"), " · ".join(filter(None, (words_of(spec.licence), spec.licence_url)))
     limits = list(_limits(spec))
     if limits:
         yield say("models.fact.limits"), " · ".join(limits)

@@ -227,6 +227,7 @@ TABLE: dict[str, str] = {
     "settings.device": "设备",
     "settings.as_model": "随模型",
     "settings.any": "任意",
+    "info.line": "{name}：{value}",
     "info.model": "模型",
     "info.revision": "修订",
     "info.held": "载入为",

@@ -227,6 +227,7 @@ TABLE: dict[str, str] = {
     "settings.device": "Device",
     "settings.as_model": "as the model's own",
     "settings.any": "any",
+    "info.line": "{name}: {value}",
     "info.model": "model",
     "info.revision": "revision",
     "info.held": "held as",
