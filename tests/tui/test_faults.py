@@ -122,7 +122,7 @@ def test_every_kind_has_a_sentence_and_a_hint(kind: type[VlmchatError]) -> None:
 @pytest.mark.parametrize("row", catalog().rows, ids=lambda row: row.name)
 def test_what_the_catalog_says_is_said_in_chinese(row: ModelSpec) -> None:
     assert HAN.search(words_of(row.description))
-    assert row.licence in {"MIT", "Apache-2.0"} or HAN.search(words_of(row.licence))
+    assert row.licence in {"MIT", "Apache-2.0"} or HAN.search(words_of(row.licence or ""))
 
 
 def test_words_inside_words_are_said_too() -> None:

@@ -32,7 +32,7 @@ class Panel(ModalScreen[str | None]):
         """Three texts, plain."""
         with Vertical(classes="panel"):
             yield Static(Content(printable(self._title)), classes="title")
-            with VerticalScroll():
+            with VerticalScroll(classes="text"):
                 yield Static(Content(printable(self._body)), classes="body")
             yield Static(Content(self._keys), classes="keys")
 
