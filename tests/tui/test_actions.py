@@ -20,6 +20,7 @@ from vlmchat.tui.screens.chats import ChatsScreen
 from vlmchat.tui.screens.crop import CropScreen
 from vlmchat.tui.screens.downloads import DownloadsScreen, PlanScreen
 from vlmchat.tui.screens.help import HelpScreen
+from vlmchat.tui.screens.jump import JumpScreen
 from vlmchat.tui.screens.models import ModelsScreen
 from vlmchat.tui.screens.pictures import PicturesScreen
 from vlmchat.tui.screens.settings import SettingsScreen
@@ -177,3 +178,14 @@ async def test_a_short_notice_covers_nothing(size: tuple[int, int]) -> None:
         changed = [at for at, (was, now) in enumerate(zip(before, after, strict=True)) if was != now]
         assert changed == [1]
         assert not before[1].strip()
+
+
+@pytest.mark.parametrize("key", ["escape", "f12", "z"])
+async def test_jump_is_left_by_every_key_that_leads_nowhere(key: str) -> None:
+    async with driven(build()) as run:
+        await run.ready()
+        await run.pilot.press("f12")
+        await run.until(lambda: isinstance(run.app.screen, JumpScreen))
+        await run.pilot.press(key)
+        await run.until(lambda: run.app.screen is run.chat)
+        assert run.app.focused is run.chat.prompt.area

@@ -43,12 +43,12 @@ class Terminal:
         )
         return done.stdout
 
-    def start(self) -> None:
-        """Open the app in a fresh window."""
+    def start(self, *variables: str) -> None:
+        """Open the app in a fresh window, with more environment ``variables``."""
         width, height = map(str, self.size)
         told = [f"VLMCHAT_HOME={self.home / 'home'}", "LANG=C.UTF-8", f"PYTHONPATH={ROOT}", "HF_HUB_OFFLINE=1"]
         # With this seed the hot answer is longer than 600 tokens; with others it may end before it is stopped.
-        command = ["env", *told, "VLMCHAT_SEED=2", sys.executable, "-m", "vlmchat"]
+        command = ["env", *told, "VLMCHAT_SEED=2", *variables, sys.executable, "-m", "vlmchat"]
         self.tmux("new-session", "-d", "-x", width, "-y", height, "-c", str(self.home), *command)
         self.tmux("set-option", "-g", "escape-time", "0")
 

@@ -147,5 +147,5 @@ def _file(file: FileProgress, plan: DownloadPlan | None) -> Content:
 def _bar(name: str, done: int, total: int, said: str) -> Content:
     full = round(_BAR * done / max(1, total))
     return Content.assemble(
-        ("━" * full, "$primary"), ("━" * (_BAR - full), "$line"), (f"  {said}  ", "$quiet"), (shorten(name, 36), "bold")
+        ("━" * full, "$primary"), ("─" * (_BAR - full), "$line"), (f"  {said}  ", "$quiet"), (shorten(name, 36), "bold")
     )

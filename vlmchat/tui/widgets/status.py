@@ -72,7 +72,7 @@ class StatusLine(Widget):
             return Content.styled(self.activity, f"${self.tone}")
         full = round(max(0.0, min(1.0, self.part)) * _BAR)
         return Content.assemble(
-            (self.activity, "$quiet"), " ", ("━" * full, "$primary"), ("━" * (_BAR - full), "$line")
+            (self.activity, "$quiet"), " ", ("━" * full, "$primary"), ("─" * (_BAR - full), "$line")
         )
 
     def show_wanted(self, reference: str) -> None:
