@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from textual.dom import DOMNode
+from textual.events import Key
 
 import vlmchat.tui
 from tests.tui.helpers import build, driven, plain
@@ -22,6 +23,7 @@ from vlmchat.tui.screens.downloads import DownloadsScreen, PlanScreen
 from vlmchat.tui.screens.help import HelpScreen
 from vlmchat.tui.screens.jump import JumpScreen
 from vlmchat.tui.screens.models import ModelsScreen
+from vlmchat.tui.screens.panel import ChoicePanel
 from vlmchat.tui.screens.pictures import PicturesScreen
 from vlmchat.tui.screens.settings import SettingsScreen
 from vlmchat.tui.screens.tiles import TilesScreen
@@ -92,6 +94,7 @@ async def test_help_lists_every_action() -> None:
 
 async def test_palette_finds_actions_and_themes() -> None:
     async with driven(build(), (120, 110)) as run:
+        await run.ready()
         await run.pilot.press("ctrl+p")
         await run.until(lambda: "Theme: Paper" in plain(run.app.screen))
         page = plain(run.app.screen)
@@ -189,3 +192,32 @@ async def test_jump_is_left_by_every_key_that_leads_nowhere(key: str) -> None:
         await run.pilot.press(key)
         await run.until(lambda: run.app.screen is run.chat)
         assert run.app.focused is run.chat.prompt.area
+
+
+@pytest.mark.parametrize("opener", ["f12", "f1", "f2", "f9", "f10", "ctrl+l", "ctrl+o", "ctrl+p"])
+async def test_a_burst_of_keys_leaves_a_screen_once(opener: str) -> None:
+    async with driven(build()) as run:
+        await run.ready()
+        await run.asked("What is it?")
+        await run.pilot.press(opener)
+        await run.until(lambda: run.app.screen is not run.chat)
+        top = run.app.screen
+        # They wait in the queue of the screen that the first one leaves, as on a slow machine.
+        for key in ("escape", "x", "escape", "escape"):
+            top.post_message(Key(key, "x" if key == "x" else None))
+        if opener != "f12":
+            await run.pilot.press("escape", "escape")
+        await run.until(lambda: run.app.screen is run.chat)
+        await run.write("hi")
+        await run.until(lambda: run.draft.text.endswith("hi"))
+
+
+async def test_a_choice_and_esc_at_once_leave_a_panel_once() -> None:
+    async with driven(build()) as run:
+        await run.ready()
+        panel = ChoicePanel("What happened", "Why.", ["first", "second"])
+        await run.app.push_screen(panel)
+        panel.dismiss(0)
+        panel.dismiss(None)
+        panel.action_take(2)
+        await run.until(lambda: run.app.screen is run.chat)

@@ -9,15 +9,16 @@ from textual.app import ComposeResult
 from textual.content import Content
 from textual.events import Key
 from textual.geometry import Offset
-from textual.screen import ModalScreen
 from textual.widget import Widget
 from textual.widgets import Static
+
+from vlmchat.tui.screens.dialog import Dialog
 
 LETTERS = ascii_lowercase.replace("q", "")
 """One for each place, in the order of reading."""
 
 
-class JumpScreen(ModalScreen["Widget | None"]):
+class JumpScreen(Dialog["Widget | None"]):
     """Lies over the chat; dismissed with the widget that was chosen."""
 
     CSS_PATH = "jump.tcss"

@@ -10,15 +10,15 @@ from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Vertical, VerticalScroll
 from textual.content import Content
-from textual.screen import ModalScreen
 from textual.widgets import Input, OptionList, Static
 from textual.widgets.option_list import Option
 
 from vlmchat.plaintext import one_line, printable
+from vlmchat.tui.screens.dialog import Dialog
 from vlmchat.tui.text import say
 
 
-class Panel(ModalScreen[str | None]):
+class Panel(Dialog[str | None]):
     """A box in the middle: what it is, what it says, what to press."""
 
     CSS_PATH = "panel.tcss"
@@ -41,7 +41,7 @@ class Panel(ModalScreen[str | None]):
         self.dismiss(None)
 
 
-class ChoicePanel(ModalScreen[int | None]):
+class ChoicePanel(Dialog[int | None]):
     """What happened, and a numbered list of what can be done; dismissed with the place of the choice, or None."""
 
     CSS_PATH = "panel.tcss"

@@ -11,7 +11,6 @@ from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Horizontal, Vertical, VerticalScroll
 from textual.content import Content
-from textual.screen import ModalScreen
 from textual.widgets import Input, Static
 
 from vlmchat.errors import UsageError
@@ -19,6 +18,7 @@ from vlmchat.plaintext import one_line
 from vlmchat.settings import KEYS, Key, Settings
 from vlmchat.settings import with_text as typed
 from vlmchat.tui.faults import told
+from vlmchat.tui.screens.dialog import Dialog
 from vlmchat.tui.text import say
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ _OPTIONAL = {"system", "seed", "max_tiles"}
 _KEYS: Mapping[str, Key] = {key.name: key for key in KEYS}
 
 
-class SettingsScreen(ModalScreen["Settings | None"]):
+class SettingsScreen(Dialog["Settings | None"]):
     """A line for each choice; dismissed with the settings they make, or None."""
 
     CSS_PATH = "panel.tcss"

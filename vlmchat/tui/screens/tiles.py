@@ -13,7 +13,6 @@ from textual.binding import BindingType
 from textual.containers import Horizontal, ScrollableContainer, Vertical
 from textual.content import Content
 from textual.events import Resize
-from textual.screen import ModalScreen
 from textual.widgets import Static
 
 from vlmchat.conversation import Picture
@@ -23,6 +22,7 @@ from vlmchat.plaintext import one_line, printable
 from vlmchat.tui.actions import Scope, bindings
 from vlmchat.tui.faults import told
 from vlmchat.tui.graphics import Drawing, cells_for, pixels_of
+from vlmchat.tui.screens.dialog import Dialog
 from vlmchat.tui.text import many, say
 from vlmchat.tui.widgets.hints import KeyHints
 from vlmchat.tui.widgets.preview import Canvas, drawing_of
@@ -72,7 +72,7 @@ class Page:
         return say(kind, count=first.tiles, grid=grid, each=each, **figures)
 
 
-class TilesScreen(ModalScreen[Picture | None]):
+class TilesScreen(Dialog[Picture | None]):
     """Leafs through pages; dismissed with the picture that is to be cropped, or None."""
 
     CSS_PATH = "tiles.tcss"
