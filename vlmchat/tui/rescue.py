@@ -90,7 +90,7 @@ class Rescue:
             if again is not None:
                 await again()
 
-        return Way(f"{words}: {taken}", take)
+        return Way(say("rescue.way", words=words, taken=taken), take)
 
     def _memory(self, asked: Draft) -> list[Way]:
         """What needs less memory; for a thread: it measures."""

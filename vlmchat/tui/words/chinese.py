@@ -235,6 +235,7 @@ TABLE: dict[str, str] = {
     "info.tokens.of": "提示 {prompt_tokens}，其中图片 {image_tokens}，回答 {completion_tokens}",
     "info.time": "时间",
     "info.time.of": "首词元 {first}，共 {total}",
+    "rescue.way": "{words}：{taken}",
     "rescue.tokens": "{used} / {limit} 词元",
     "rescue.tiles": "每图最多 {count} 块",
     "rescue.tiles.one": "每图最多 {count} 块",

@@ -235,6 +235,7 @@ TABLE: dict[str, str] = {
     "info.tokens.of": "{prompt_tokens} prompt, {image_tokens} of them pictures, {completion_tokens} answer",
     "info.time": "time",
     "info.time.of": "{first} to the first token, {total} in all",
+    "rescue.way": "{words}: {taken}",
     "rescue.tokens": "{used} of {limit} tokens",
     "rescue.tiles": "At most {count} tiles per picture",
     "rescue.tiles.one": "At most {count} tile per picture",
