@@ -6,6 +6,7 @@ one spelling of each choice in the whole program.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
@@ -13,6 +14,8 @@ from vlmchat.errors import UsageError
 
 Quantization: TypeAlias = Literal["none", "8-bit", "4-bit"]
 Dtype: TypeAlias = Literal["auto", "bfloat16", "float16", "float32"]
+SHORT_DTYPES: Mapping[str, str] = {"bfloat16": "bf16", "float16": "fp16", "float32": "fp32"}
+"""As sentences and narrow places name them."""
 Template: TypeAlias = Literal["chat", "base", "vqa"]
 
 

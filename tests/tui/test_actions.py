@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from textual.dom import DOMNode
+from textual.events import Key
 
 import vlmchat.tui
 from tests.tui.helpers import build, driven, plain
@@ -20,9 +21,13 @@ from vlmchat.tui.screens.chats import ChatsScreen
 from vlmchat.tui.screens.crop import CropScreen
 from vlmchat.tui.screens.downloads import DownloadsScreen, PlanScreen
 from vlmchat.tui.screens.help import HelpScreen
+from vlmchat.tui.screens.jump import JumpScreen
 from vlmchat.tui.screens.models import ModelsScreen
+from vlmchat.tui.screens.panel import ChoicePanel
 from vlmchat.tui.screens.pictures import PicturesScreen
+from vlmchat.tui.screens.settings import SettingsScreen
 from vlmchat.tui.screens.tiles import TilesScreen
+from vlmchat.tui.telling import tell
 from vlmchat.tui.widgets.chips import Chip
 from vlmchat.tui.widgets.prompt import PromptArea
 from vlmchat.tui.widgets.turn import TurnView
@@ -89,6 +94,7 @@ async def test_help_lists_every_action() -> None:
 
 async def test_palette_finds_actions_and_themes() -> None:
     async with driven(build(), (120, 110)) as run:
+        await run.ready()
         await run.pilot.press("ctrl+p")
         await run.until(lambda: "Theme: Paper" in plain(run.app.screen))
         page = plain(run.app.screen)
@@ -112,6 +118,8 @@ async def test_palette_runs_an_action() -> None:
 
 async def test_a_hint_can_be_clicked() -> None:
     async with driven(build(), (120, 30)) as run:
+        await run.ready()
+        await run.until(lambda: "Esc Stop" not in plain(run.chat.query_one("KeyHints")))
         line = plain(run.chat.query_one("KeyHints"))
         await run.pilot.click("KeyHints", offset=(line.index("Models"), 0))
         await run.until(lambda: isinstance(run.app.screen, ModelsScreen))
@@ -148,3 +156,68 @@ def test_short_forms_of_figures() -> None:
     assert [text.ago(0, age) for age in ages] == ["just now", "2 min ago", "2 h ago", "yesterday"]
     assert text.ago(0, 10**6).startswith("19")
     assert text.model_name("/a/b/") == "b"
+
+
+async def test_only_the_top_screen_says_its_keys() -> None:
+    async with driven(build()) as run:
+        await run.ready()
+        assert "Enter Send" in plain(run.app.screen)
+        await run.pilot.press("f9")
+        await run.until(lambda: isinstance(run.app.screen, SettingsScreen))
+        await run.until(lambda: not plain(run.chat.query_one("KeyHints")).strip())
+        await run.pilot.press("escape")
+        await run.until(lambda: "Enter Send" in plain(run.app.screen))
+
+
+@pytest.mark.parametrize("size", [(80, 24), (120, 40)], ids=["80x24", "120x40"])
+async def test_a_short_notice_covers_nothing(size: tuple[int, int]) -> None:
+    async with driven(build(), size) as run:
+        await run.ready()
+        await run.asked("What is it?")
+        before = plain(run.app.screen).splitlines()
+        tell(run.chat, "toast.settings")
+        await run.until(lambda: text.say("toast.settings") in plain(run.app.screen))
+        after = plain(run.app.screen).splitlines()
+        changed = [at for at, (was, now) in enumerate(zip(before, after, strict=True)) if was != now]
+        assert changed == [1]
+        assert not before[1].strip()
+
+
+@pytest.mark.parametrize("key", ["escape", "f12", "z"])
+async def test_jump_is_left_by_every_key_that_leads_nowhere(key: str) -> None:
+    async with driven(build()) as run:
+        await run.ready()
+        await run.pilot.press("f12")
+        await run.until(lambda: isinstance(run.app.screen, JumpScreen))
+        await run.pilot.press(key)
+        await run.until(lambda: run.app.screen is run.chat)
+        assert run.app.focused is run.chat.prompt.area
+
+
+@pytest.mark.parametrize("opener", ["f12", "f1", "f2", "f9", "f10", "ctrl+l", "ctrl+o", "ctrl+p"])
+async def test_a_burst_of_keys_leaves_a_screen_once(opener: str) -> None:
+    async with driven(build()) as run:
+        await run.ready()
+        await run.asked("What is it?")
+        await run.pilot.press(opener)
+        await run.until(lambda: run.app.screen is not run.chat)
+        top = run.app.screen
+        # They wait in the queue of the screen that the first one leaves, as on a slow machine.
+        for key in ("escape", "x", "escape", "escape"):
+            top.post_message(Key(key, "x" if key == "x" else None))
+        if opener != "f12":
+            await run.pilot.press("escape", "escape")
+        await run.until(lambda: run.app.screen is run.chat)
+        await run.write("hi")
+        await run.until(lambda: run.draft.text.endswith("hi"))
+
+
+async def test_a_choice_and_esc_at_once_leave_a_panel_once() -> None:
+    async with driven(build()) as run:
+        await run.ready()
+        panel = ChoicePanel("What happened", "Why.", ["first", "second"])
+        await run.app.push_screen(panel)
+        panel.dismiss(0)
+        panel.dismiss(None)
+        panel.action_take(2)
+        await run.until(lambda: run.app.screen is run.chat)

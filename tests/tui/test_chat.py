@@ -89,7 +89,7 @@ async def test_first_frame_names_the_model_and_takes_typing() -> None:
         engine.may_load.set()
         await run.ready()
         await run.until(lambda: "ready" in run.text_of(StatusLine))
-        assert "cpu · float32" in run.text_of(StatusLine)
+        assert "cpu · fp32" in run.text_of(StatusLine)
 
 
 async def test_question_waits_for_the_model() -> None:
@@ -267,7 +267,7 @@ async def test_progress_is_shown() -> None:
         run.chat.post_message(bridge.AnswerProgress(work.id, Encoding(1, 2, 3, 13)))
         await run.until(lambda: "picture 1/2 · tile 3/13" in run.text_of(StatusLine))
         run.chat.post_message(bridge.AnswerProgress(work.id, Prefill(512, 2048, 0)))
-        await run.until(lambda: "prefill 512/2048" in run.text_of(StatusLine))
+        await run.until(lambda: "prefill 512/2,048" in run.text_of(StatusLine))
         engine.let(1)
         await run.idle()
 

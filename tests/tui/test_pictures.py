@@ -24,6 +24,7 @@ from vlmchat.media.image import load_rgb, read_picture
 from vlmchat.options import LoadOptions
 from vlmchat.settings import Settings
 from vlmchat.store.chats import ChatStore
+from vlmchat.tui import attaching
 from vlmchat.tui.memory import Draft
 from vlmchat.tui.screens.crop import CropField, CropScreen
 from vlmchat.tui.screens.panel import ChoicePanel
@@ -566,3 +567,16 @@ async def test_a_video_is_a_chip_and_is_asked_about(folder: Path) -> None:
         await run.pilot.press("up")
         await run.until(lambda: [it.name for it in run.draft.videos] == ["clip.mp4"])
     assert [it.name for it in engine.requests[0].messages[-1].media] == ["clip.mp4"]
+
+
+async def test_a_video_that_is_kept_by_its_path_is_told_when_it_is_attached(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(attaching, "MAX_VIDEO", (folder / "cat.png").stat().st_size)
+    write(folder / "clip.mp4", "mpeg4", 0, 12)
+    async with driven(build()) as run:
+        run.app.post_message(Paste("cat.png clip.mp4"))
+        await run.until(lambda: len(run.draft.media) == 2)
+        await run.until(lambda: "the chat keeps only its path" in run.toasts)
+        assert run.toasts.count("clip.mp4 is over 200 MB") == 1
+        assert "cat.png" not in run.toasts

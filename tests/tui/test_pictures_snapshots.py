@@ -13,14 +13,14 @@ from textual.widgets import Input
 
 from tests.tui.helpers import Driven, build, plain
 from tests.tui.test_pictures import DRAWN, TilingEngine
-from tests.tui.test_snapshots import Look, Size, look, pytestmark, ready
+from tests.tui.test_snapshots import Look, Size, language, look, pytestmark, ready
 from vlmchat.tui.screens import pictures as pictures_screen
 from vlmchat.tui.screens.crop import CropScreen
 from vlmchat.tui.screens.pictures import PicturesScreen
 from vlmchat.tui.screens.tiles import TilesScreen
 from vlmchat.tui.widgets.preview import Preview
 
-__all__ = ["look", "pytestmark"]
+__all__ = ["language", "look", "pytestmark"]
 
 
 @pytest.fixture(autouse=True)

@@ -43,7 +43,7 @@ async def test_an_overflow_is_a_choice_with_numbers_before_anything_is_lost(tmp_
         page = await offered(run)
         assert "588 tokens, 576 of them pictures" in page
         assert "At most 6 tiles per picture: 300 of 484 tokens" in page
-        assert "Without the 2 oldest turns and their 1 picture(s)" in page
+        assert "Without the 2 oldest turns and their picture; they stay" in page
         assert "A new chat with this question alone: 194 of 484 tokens" in page
         assert run.draft.text == "question 2"
         assert [turn.message.text for turn in store.chat(store.chats()[0].id).branch()][-1] == "A red circle."

@@ -13,7 +13,7 @@ SHOWN = {
     "chat": ("example.png", "finished · demo"),
     "chinese": ("example.png", "词元/秒"),
     "download": (MODEL, "downloading", "to go"),
-    "help": ("F1",),
+    "help": ("Ctrl+J",),
     "light": ("example.png", "finished · demo"),
     "picker": (MODEL, "in use", "fits in bf16"),
     "search": ("colour", "just now"),

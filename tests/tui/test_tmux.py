@@ -20,7 +20,16 @@ ROOT = Path(__file__).resolve().parents[2]
 pytestmark = pytest.mark.skipif(shutil.which("tmux") is None, reason="there is no tmux on this machine")
 PATIENCE_S = 300.0
 """How long something may take to stand on the screen: torch comes up slowly on a busy machine."""
-ENTER, ESC, CTRL_O, CTRL_Q, CTRL_R, F7, F9 = "0d", "1b", "0f", "11", "12", "1b 5b 31 38 7e", "1b 5b 32 30 7e"
+ENTER, ESC, CTRL_O, CTRL_Q, CTRL_R, CTRL_L, F7, F9 = (
+    "0d",
+    "1b",
+    "0f",
+    "11",
+    "12",
+    "0c",
+    "1b 5b 31 38 7e",
+    "1b 5b 32 30 7e",
+)
 DOWN = "1b 5b 42"
 
 
@@ -43,12 +52,12 @@ class Terminal:
         )
         return done.stdout
 
-    def start(self) -> None:
-        """Open the app in a fresh window."""
+    def start(self, *variables: str) -> None:
+        """Open the app in a fresh window, with more environment ``variables``."""
         width, height = map(str, self.size)
         told = [f"VLMCHAT_HOME={self.home / 'home'}", "LANG=C.UTF-8", f"PYTHONPATH={ROOT}", "HF_HUB_OFFLINE=1"]
         # With this seed the hot answer is longer than 600 tokens; with others it may end before it is stopped.
-        command = ["env", *told, "VLMCHAT_SEED=2", sys.executable, "-m", "vlmchat"]
+        command = ["env", *told, "VLMCHAT_SEED=2", *variables, sys.executable, "-m", "vlmchat"]
         self.tmux("new-session", "-d", "-x", width, "-y", height, "-c", str(self.home), *command)
         self.tmux("set-option", "-g", "escape-time", "0")
 
@@ -74,6 +83,13 @@ class Terminal:
             time.sleep(0.1)
         return screen
 
+    def gone(self, words: str) -> None:
+        """Wait until ``words`` are no longer on the screen."""
+        until = time.monotonic() + PATIENCE_S
+        while words in (screen := self.screen()):
+            assert time.monotonic() < until, f"{words!r} never went:\n{screen}"
+            time.sleep(0.1)
+
     def ask(self, text: str) -> None:
         """Type a question and send it, the Enter once the text stands in the box."""
         self.type(text)
@@ -95,17 +111,19 @@ def terminal(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Termina
     terminal.tmux("kill-server")
 
 
-def test_the_journey(terminal: Terminal, tmp_path: Path) -> None:
-    shutil.copy(ROOT / "screenshots" / "example.png", tmp_path / "shapes.png")
-    terminal.start()
-    assert "demo" in terminal.see("Ask about a picture")
-    terminal.type("./shapes.png ")
-    terminal.see("▣ shapes.png")
-    terminal.ask("What is in this picture?")
-    assert "tok/s" in terminal.see("finished")
-    terminal.ask("What colour is the star?")
-    terminal.see("What colour is the star?", 1)
+def pick(terminal: Terminal) -> None:
+    """Pick the embedded model from the list, by a part of its name; it is loaded again."""
+    terminal.press(CTRL_L)
+    terminal.see("in use")
+    terminal.type("demo")
+    terminal.gone("internvl2:1b")
+    terminal.press(ENTER)
+    terminal.gone("in use")
     terminal.see("ready")
+
+
+def stop_and_go_on(terminal: Terminal) -> None:
+    """Stop an answer, go on with it, and stop it again."""
     # Sampled as hot as it goes, the little model does not find its end, so that it can be stopped.
     terminal.press(F9)
     terminal.see("Temperature")
@@ -118,10 +136,26 @@ def test_the_journey(terminal: Terminal, tmp_path: Path) -> None:
     terminal.press(ESC)
     terminal.see("· stopped")
     terminal.press(CTRL_R)
+    terminal.gone("· stopped")
     terminal.see("answering")
     terminal.press(ESC)
     terminal.see("· stopped")
     terminal.see("ready")
+
+
+def test_the_journey(terminal: Terminal, tmp_path: Path) -> None:
+    shutil.copy(ROOT / "screenshots" / "example.png", tmp_path / "shapes.png")
+    terminal.start()
+    assert "demo" in terminal.see("Ask about a picture")
+    terminal.type("./shapes.png ")
+    terminal.see("▣ shapes.png")
+    terminal.ask("What is in this picture?")
+    assert "tok/s" in terminal.see("finished")
+    pick(terminal)
+    terminal.ask("What colour is the star?")
+    terminal.see("The star is yellow.")
+    terminal.see("ready")
+    stop_and_go_on(terminal)
     terminal.press(F7)
     terminal.see("Copy")
     terminal.press(ESC)

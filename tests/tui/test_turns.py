@@ -135,7 +135,7 @@ async def test_deleted_turns_come_back() -> None:
         await mark(run, 1)
         await run.pilot.press("delete")
         await settled(run, "First?", "one")
-        assert "Deleted 2 turn(s)" in run.toasts
+        assert "Deleted 2 turns." in run.toasts
         await run.pilot.press("ctrl+z")
         await settled(run, "First?", "one", "Second?", "two")
         await mark(run, 3)
@@ -197,7 +197,7 @@ async def test_what_made_an_answer_is_shown() -> None:
         await run.until(lambda: isinstance(run.app.screen, Panel))
         await run.pilot.pause()
         panel = plain(run.app.screen)
-        for words in ("scripted", "f" * 64, "cpu · float32", "temperature: 0.0", "max_new_tokens: 1024"):
+        for words in ("scripted", "f" * 64, "cpu · fp32", "Temperature: 0.0", "Longest answer: 1024"):
             assert words in panel
 
 

@@ -15,7 +15,9 @@ from vlmchat.engine.verdict import Fit, judge
 from vlmchat.families.sizes import sizes_of
 from vlmchat.settings import Settings
 from vlmchat.tui import text
+from vlmchat.tui.browsing import ModelRow
 from vlmchat.tui.widgets.fit_text import fit_text
+from vlmchat.tui.widgets.model_detail import describe
 from vlmchat.tui.words import chinese, chinese_models, chinese_pictures, english, english_models, english_pictures
 
 PAIRS = (
@@ -135,3 +137,24 @@ def test_the_verdict_in_chinese_to_the_letter() -> None:
         "以 4-bit 在主内存中（空闲 9.0 GB）可以运行，还能容纳 1 张图片和 9k 词元；以 bf16 还差 7.6 GB"
     )
     assert fit_text(None) == ""
+
+
+def test_one_thing_is_said_as_one() -> None:
+    text.use("en")
+    assert [text.many("count.turns", count) for count in (1, 2)] == ["1 turn", "2 turns"]
+    row = catalog().find("cogvlm2:19b")
+    assert row is not None
+    page = describe(ModelRow(row.name, row, here=False)).plain
+    assert "one picture per conversation" in page
+    assert "one tile of 1344 pixels" in page
+    for table in (english.TABLE, chinese.TABLE):
+        assert not [words for words in table.values() if "(s)" in words]
+
+
+def test_a_dtype_has_one_name() -> None:
+    text.use("en")
+    row = catalog().find("internvl2:2b")
+    assert row is not None
+    page = describe(ModelRow(row.name, row, here=False, fit=fit(row.name, machine(free=9)))).plain
+    assert "bf16" in page
+    assert "bfloat16" not in page

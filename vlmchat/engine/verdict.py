@@ -14,7 +14,7 @@ from vlmchat.engine.fit import Estimate, estimate
 from vlmchat.engine.machine import Kind, Machine
 from vlmchat.errors import DoesNotFit
 from vlmchat.families.sizes import Sizes
-from vlmchat.options import LoadOptions, Quantization
+from vlmchat.options import SHORT_DTYPES, LoadOptions, Quantization
 
 if TYPE_CHECKING:
     from vlmchat.engine.api import LoadedModel
@@ -35,7 +35,6 @@ _LABELS: Mapping[Where, str] = {
     "split": "with a part in main memory, which is slow",
     "memory": "in main memory ({free} free)",
 }
-SHORT: Mapping[str, str] = {"bfloat16": "bf16", "float16": "fp16", "float32": "fp32"}
 _PICTURE_SHARE = 2
 """Of the room for a conversation, one part in this many is told as pictures, the rest as tokens."""
 
@@ -160,7 +159,7 @@ def setting_word(taken: Estimate) -> str:
     """Return a setting as the sentence names it: ``bf16``, ``4-bit``, ``its packed form``."""
     if taken.quantization in ("8-bit", "4-bit"):
         return taken.quantization
-    dtype = SHORT[taken.dtype]
+    dtype = SHORT_DTYPES[taken.dtype]
     return {"packed": "its packed form", "unpacked": f"{dtype}, unpacked"}.get(taken.quantization, dtype)
 
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import ClassVar
 
 from textual.app import App, SystemCommand
 from textual.binding import BindingType
 from textual.command import CommandPalette
+from textual.filter import LineFilter, Monochrome, NoColor
 from textual.screen import Screen
 
 from vlmchat.engine.api import Engine
@@ -18,6 +19,7 @@ from vlmchat.paths import places
 from vlmchat.settings import Previews, Settings
 from vlmchat.store.chats import ChatStore
 from vlmchat.tui.actions import Scope, bindings, rebind
+from vlmchat.tui.colourless import colourless
 from vlmchat.tui.desk import Desk
 from vlmchat.tui.keymap import read_keymap
 from vlmchat.tui.memory import Memory
@@ -46,7 +48,8 @@ class VlmchatApp(App[int]):
         super().__init__()
         self.desk = desk
         self.memory = memory
-        self.previews: Previews = desk.settings.previews
+        drawn = desk.settings.previews
+        self.previews: Previews = "off" if self.no_color and drawn in {"auto", "half-block"} else drawn
         """How pictures are drawn now."""
         self.shelf: ThemeShelf = read_themes()
         for theme in self.shelf.themes.values():
@@ -62,6 +65,14 @@ class VlmchatApp(App[int]):
         """Give this app's own roles a value from the theme's common ones, for themes that lack them."""
         theme = self.current_theme
         return dict.fromkeys(VARIABLES, theme.primary) | {"chip": "transparent"}
+
+    def get_line_filters(self) -> Sequence[LineFilter]:
+        """Take every colour out where NO_COLOR is set."""
+        filters = super().get_line_filters()
+        if not self.no_color:
+            return filters
+        others = [it for it in filters if not isinstance(it, Monochrome | NoColor)]
+        return [*others, colourless(self.theme_variables["background"])]
 
     def get_default_screen(self) -> Screen[None]:
         """Begin in the chat, without a second screen beneath it."""

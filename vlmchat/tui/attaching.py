@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import unquote
@@ -18,6 +18,7 @@ from urllib.parse import unquote
 from vlmchat.conversation import Picture, Video
 from vlmchat.errors import DownloadError, ImageError, InputError, VlmchatError
 from vlmchat.paths import user_path
+from vlmchat.store.blobs import MAX_VIDEO
 from vlmchat.tui.text import say
 
 SUFFIXES = (
@@ -189,6 +190,18 @@ def read_source(source: str, reach: Reach = Reach()) -> Picture | Video:
 
         return read_video(path)
     return picture_from(source, WebRules(reach.offline, reach.private), reach.told, reach.stopped)
+
+
+def only_by_path(media: Sequence[Picture | Video]) -> list[Video]:
+    """Return the videos of ``media`` that are too large for a chat to keep a copy of."""
+    return [it for it in media if isinstance(it, Video) and it.path is not None and _bytes(it.path) > MAX_VIDEO]
+
+
+def _bytes(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except OSError:
+        return 0
 
 
 def _found(media: list[Picture | Video], rest: str, error: VlmchatError | None) -> Found:

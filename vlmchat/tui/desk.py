@@ -7,10 +7,13 @@ Screens ask the desk for something and draw the messages that come back through
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from threading import Event as CancelEvent
 from threading import Lock
 from typing import TYPE_CHECKING, TypeAlias
+
+from textual.message import Message
 
 from vlmchat.engine.api import Engine, LoadedModel
 from vlmchat.engine.events import AnswerEvent, Loading
@@ -58,6 +61,18 @@ class ReadyModel:
     loaded: LoadedModel | None
 
 
+class EngineNotice(Message):
+    """Something the user should know of the engine, in one sentence of the room below."""
+
+    def __init__(self, words: str) -> None:
+        super().__init__()
+        self.words = words
+
+
+class LoadStopped(FromWork):
+    """A load that the user stopped has come to its end; no model came of it."""
+
+
 @dataclass(slots=True)
 class Desk:
     """The state behind the screens, changed on the app's thread only."""
@@ -77,6 +92,7 @@ class Desk:
     asked: Draft = field(default_factory=Draft)
     """The question being answered, for the box when it fails."""
     bridge: Bridge = field(init=False)
+    _receiver: Receiver | None = None
     downloads: Downloads = field(init=False)
     _before: ReadyModel | None = None
     _opening_session: Lock = field(default_factory=Lock)
@@ -86,7 +102,7 @@ class Desk:
 
     def listen(self, receiver: Receiver) -> None:
         """Send every message of the work to ``receiver``; to be called once, before any work."""
-        self.bridge = Bridge(receiver)
+        self._receiver, self.bridge = receiver, Bridge(receiver)
         self.downloads = Downloads(receiver, self.settings, places().state)
 
     def load(self, reference: str) -> None:
@@ -98,13 +114,22 @@ class Desk:
         self.reference, self.model = reference, None
         self.loading = self.bridge.load(lambda work: self._opening(reference, work))
 
+    def stop_load(self) -> bool:
+        """Stop the load under way; False when there is none. :class:`LoadStopped` comes when it has ended."""
+        work = self.loading
+        if work is None or work.cancel.is_set():
+            return False
+        work.cancel.set()
+        work.done.add_done_callback(lambda _: self._post(LoadStopped(work.id)))
+        return True
+
     def accept_model(self, message: ModelReady) -> None:
         """Take the loaded model into use."""
         self.model, self.loading = ReadyModel(message.name, message.revision, message.loaded), None
         self.reference = message.name
 
     def refuse_model(self) -> None:
-        """Go back to the model before, when it is still in memory, after a load has failed."""
+        """Go back to the model before, when it is still in memory, after a load has failed or was stopped."""
         self.loading = None
         still = self.engine.loaded if self.engine is not None else None
         if self._before is not None and still is not None and self._before.loaded == still:
@@ -207,8 +232,14 @@ class Desk:
             if self.engine is None:
                 from vlmchat.chat.opening import engine_for
 
-                self.engine = engine_for(self.settings, lambda words: None, interactive=True)
+                self.engine = engine_for(self.settings, lambda words: self._post(EngineNotice(words)), interactive=True)
         return self.engine
+
+    def _post(self, message: Message) -> None:
+        """Pass ``message`` on from another thread; the app may have ended meanwhile."""
+        with suppress(RuntimeError):
+            if self._receiver is not None:
+                self._receiver.post_message(message)
 
     def _configured(self) -> Choices:
         from vlmchat.chat.choices import Choices

@@ -86,10 +86,18 @@ class Flow:
         return False
 
     async def stop(self) -> bool:
-        """Stop the answer, and give a waiting question or one put aside back to the box; False: nothing to stop."""
+        """Stop the answer, and give a waiting question or one put aside back to the box; else stop the load.
+
+        False: there was nothing to stop.
+        """
         self._stop_first = self._starting
         stopped = self.desk.stop() or self._starting
-        return await self.take_back() or stopped or await self.leave_edit()
+        if await self.take_back() or stopped or await self.leave_edit():
+            return True
+        if not self.desk.stop_load():
+            return False
+        self.status.show(say("status.stopping"), "warning")
+        return True
 
     async def take_back(self) -> bool:
         """Put a waiting question back into the box; False when none waits."""

@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING
 from vlmchat.engine.api import PromptSize
 from vlmchat.errors import ContextOverflow, DoesNotFit, VlmchatError
 from vlmchat.tui.desk import OpenChat
+from vlmchat.tui.faults import told
 from vlmchat.tui.flow import Flow
 from vlmchat.tui.memory import Draft
 from vlmchat.tui.screens.panel import ChoicePanel
-from vlmchat.tui.text import say, size
+from vlmchat.tui.text import many, say, size
 
 if TYPE_CHECKING:
     from vlmchat.chat.overflow import Remedy
@@ -57,7 +58,7 @@ class Rescue:
         self._show(say("panel.load"), error, [*ways, Way(say("rescue.models"), others)], draft_back)
 
     def _show(self, title: str, error: VlmchatError, ways: Sequence[Way], draft_back: bool) -> None:
-        lines = [error.message, error.hint, say("panel.draft_back") if draft_back else ""]
+        lines = [*told(error), say("panel.draft_back") if draft_back else ""]
         panel = ChoicePanel(title, "\n\n".join(filter(None, lines)), [way.label for way in ways])
 
         async def chosen(at: int | None) -> None:
@@ -77,7 +78,8 @@ class Rescue:
 
     def _remedy(self, remedy: Remedy) -> Way:
         taken = say("rescue.tokens", used=f"{remedy.size.prompt_tokens:,}", limit=f"{remedy.size.context_tokens:,}")
-        words = say(f"rescue.{remedy.kind}", amount=remedy.amount, pictures=remedy.pictures)
+        pictures = many("rescue.pictures", remedy.pictures) if remedy.pictures else ""
+        words = many(f"rescue.{remedy.kind}", remedy.amount, pictures=pictures)
 
         async def take() -> None:
             again = self._flow.again
@@ -88,7 +90,7 @@ class Rescue:
             if again is not None:
                 await again()
 
-        return Way(f"{words}: {taken}", take)
+        return Way(say("rescue.way", words=words, taken=taken), take)
 
     def _memory(self, asked: Draft) -> list[Way]:
         """What needs less memory; for a thread: it measures."""
@@ -108,7 +110,7 @@ class Rescue:
     def _smaller(self, it: Smaller) -> Way:
         desk = self._flow.desk
         if it.kind == "tiles":
-            words = say("rescue.memory.tiles", amount=it.max_tiles, before=f"{it.before:,}", after=f"{it.after:,}")
+            words = many("rescue.memory.tiles", it.max_tiles or 1, before=f"{it.before:,}", after=f"{it.after:,}")
         elif it.kind == "cpu":
             words = say("rescue.memory.cpu")
         else:

@@ -6,6 +6,7 @@ from textual.dom import DOMNode
 
 from vlmchat.errors import VlmchatError
 from vlmchat.plaintext import printable
+from vlmchat.tui.faults import told
 from vlmchat.tui.text import say
 
 _SHORT_S = 4.0
@@ -25,5 +26,5 @@ def warn(node: DOMNode, key: str, **values: object) -> None:
 
 def complain(node: DOMNode, error: VlmchatError, more: str = "") -> None:
     """Show what happened, what to do about it, and ``more``."""
-    lines = [error.message, error.hint, more]
+    lines = [*told(error), more]
     node.app.notify(printable("\n".join(filter(None, lines))), severity="error", markup=False, timeout=_LONG_S)

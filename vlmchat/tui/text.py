@@ -29,6 +29,11 @@ def use(language: Language) -> None:
         _table = english.TABLE
 
 
+def is_chinese() -> bool:
+    """Say whether the app speaks Chinese."""
+    return _table is not english.TABLE
+
+
 def _locale() -> str:
     """Return the locale of messages: the first variable that is set decides (POSIX, Environment Variables, 8.2)."""
     names = ("LC_ALL", "LC_MESSAGES", "LANG")
@@ -38,6 +43,17 @@ def _locale() -> str:
 def say(key: str, **values: object) -> str:
     """Return the sentence called ``key`` with ``values`` filled in; plain text, never markup."""
     return _table[key].format(**values)
+
+
+def has(key: str) -> bool:
+    """Say whether there is a sentence called ``key``."""
+    return key in _table
+
+
+def many(key: str, count: int, **values: object) -> str:
+    """Return the sentence called ``key`` about ``count`` things; of a single one ``key.one``, where there is such."""
+    single = f"{key}.one"
+    return say(single if count == 1 and single in _table else key, count=count, **values)
 
 
 def seconds(value: float) -> str:

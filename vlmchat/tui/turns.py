@@ -6,13 +6,14 @@ from collections.abc import Awaitable, Callable
 from dataclasses import asdict
 from typing import TYPE_CHECKING, cast
 
+from vlmchat.options import SHORT_DTYPES
 from vlmchat.plaintext import one_line
 from vlmchat.tui.copying import copy
 from vlmchat.tui.desk import OpenChat
 from vlmchat.tui.flow import Flow
 from vlmchat.tui.screens.panel import Panel
 from vlmchat.tui.telling import tell
-from vlmchat.tui.text import say, seconds
+from vlmchat.tui.text import has, many, say, seconds
 from vlmchat.tui.widgets.turn import QuestionView, TurnView
 
 if TYPE_CHECKING:
@@ -133,7 +134,7 @@ class TurnDeeds:
         self._undo.remove(mine[-1])
         await flow.attempt(session.undelete, mine[-1][1])
         await flow.redraw()
-        tell(flow.screen, "toast.turns_back", count=len(mine[-1][1].turns))
+        tell(flow.screen, "toast.turns_back", turns=many("count.turns", len(mine[-1][1].turns)))
 
     async def _delete(self, session: Session, view: TurnView, turn_id: str) -> None:
         flow = self._flow
@@ -148,7 +149,7 @@ class TurnDeeds:
             self._mark(views[min(at, len(views) - 1)])
         else:
             flow.prompt.focus_text()
-        tell(flow.screen, "toast.turns_deleted", count=len(removed.turns))
+        tell(flow.screen, "toast.turns_deleted", turns=many("count.turns", len(removed.turns)))
 
     async def _copy_code(self, view: AnswerView) -> None:
         """Copy a code block; the same key again takes the next one."""
@@ -169,12 +170,23 @@ def passport(made: Provenance) -> str:
     rows = [
         (say("info.model"), one_line(made.model)),
         (say("info.revision"), made.revision),
-        (say("info.held"), " · ".join(filter(None, (made.device, made.dtype, made.quantization)))),
+        (say("info.held"), " · ".join(filter(None, _held(made)))),
         (say("info.tokens"), say("info.tokens.of", **_counts(made))),
         (say("info.time"), say("info.time.of", first=seconds(made.first_token_s), total=seconds(made.total_s))),
     ]
-    rows += [(name, one_line(str(value))) for name, value in made.settings.items() if value is not None]
-    return "\n".join(f"{name}: {value}" for name, value in rows if value)
+    rows += [(named(name), one_line(str(value))) for name, value in made.settings.items() if value is not None]
+    return "\n".join(say("info.line", name=name, value=value) for name, value in rows if value)
+
+
+def named(setting: str) -> str:
+    """Return a setting as the app calls it; one that this version does not know by its own name."""
+    key = f"settings.{setting}"
+    return say(key) if has(key) else setting
+
+
+def _held(made: Provenance) -> tuple[str, ...]:
+    quantization = "" if made.quantization == "none" else made.quantization
+    return made.device, SHORT_DTYPES.get(made.dtype, made.dtype), quantization
 
 
 def _counts(made: Provenance) -> dict[str, object]:

@@ -124,7 +124,7 @@ class ChatScreen(Reporting, Picturing, Fetching):
         return True
 
     async def action_stop(self) -> None:
-        """Stop what is read or answered, take a waiting question back, or leave an edit."""
+        """Stop what is read or answered, take a waiting question back, leave an edit, or stop the load."""
         if not self.prompt.reading.stop():
             await self.flow.stop()
 
@@ -227,7 +227,7 @@ class ChatScreen(Reporting, Picturing, Fetching):
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
         """Offer Esc only while there is something to stop."""
         if action == "stop":
-            work = (self.desk.answering, self.desk.queued, self.flow.editing)
+            work = (self.desk.answering, self.desk.queued, self.flow.editing, self.desk.loading)
             return self.prompt.reading.turn.locked() or any(it is not None for it in work)
         if action == "drop_picture":
             return bool(self.prompt.draft.media) if self.is_mounted else False

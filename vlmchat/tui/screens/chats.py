@@ -8,6 +8,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import ClassVar
 
+from rich.cells import cell_len
 from textual import on, work
 from textual.binding import BindingType
 from textual.content import Content
@@ -22,8 +23,10 @@ from vlmchat.tui.chats import export_chat
 from vlmchat.tui.screens.listing import Listing
 from vlmchat.tui.screens.panel import LinePanel
 from vlmchat.tui.telling import complain, tell
-from vlmchat.tui.text import ago, say, shorten
+from vlmchat.tui.text import ago, many, say, shorten
 
+_WHEN = 12
+"""Cells of the first column."""
 _PAGE = 200
 """Chats that are listed at most; the search finds the others."""
 
@@ -54,13 +57,14 @@ class ChatsScreen(Listing[ChatSummary]):
     def draw(self, row: ChatSummary) -> Content:
         """When, title, how long; the hit of a search under it."""
         title = one_line(row.title) or say("chats.untitled")
-        when = f"{ago(row.updated, time.time()):>12}  "
+        passed = ago(row.updated, time.time())
+        when = f"{' ' * (_WHEN - cell_len(passed))}{passed}  "
         line = Content.assemble(
-            (when, "$quiet"), (shorten(title, 46), "bold"), (f"  {say('chats.turns', count=row.turns)}", "$quiet")
+            (when, "$quiet"), (shorten(title, 46), "bold"), (f"  {many('count.turns', row.turns)}", "$quiet")
         )
         if not row.snippet:
             return line
-        return Content.assemble(line, "\n", " " * len(when), _snippet(row.snippet))
+        return Content.assemble(line, "\n", " " * cell_len(when), _snippet(row.snippet))
 
     def detail(self, row: ChatSummary) -> Content:
         """The model it was last held with."""

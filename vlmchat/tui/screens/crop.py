@@ -13,7 +13,6 @@ from textual.containers import Container, Vertical
 from textual.content import Content
 from textual.events import MouseDown, MouseMove, MouseUp, Resize
 from textual.message import Message
-from textual.screen import ModalScreen
 from textual.widgets import Static
 
 from vlmchat.conversation import Picture
@@ -21,6 +20,7 @@ from vlmchat.errors import ImageError
 from vlmchat.plaintext import one_line
 from vlmchat.tui.actions import Scope, bindings
 from vlmchat.tui.graphics import cells_for, pixels_of
+from vlmchat.tui.screens.dialog import Dialog
 from vlmchat.tui.telling import complain
 from vlmchat.tui.text import say
 from vlmchat.tui.widgets.hints import KeyHints
@@ -113,7 +113,7 @@ class CropField(Canvas):
             self.release_mouse()
 
 
-class CropScreen(ModalScreen[Picture | None]):
+class CropScreen(Dialog[Picture | None]):
     """A box over a picture; dismissed with what is in it, as a picture of its own, or with None."""
 
     CSS_PATH = "crop.tcss"

@@ -9,7 +9,6 @@ from textual.app import ComposeResult
 from textual.binding import BindingType
 from textual.containers import Vertical, VerticalScroll
 from textual.content import Content
-from textual.screen import ModalScreen
 from textual.types import CSSPathType
 from textual.widgets import OptionList, Static
 from textual.widgets.option_list import Option
@@ -17,6 +16,7 @@ from textual.widgets.option_list import Option
 from vlmchat.plaintext import one_line
 from vlmchat.tui.actions import Scope, bindings
 from vlmchat.tui.downloads import BUSY, Download, Downloads
+from vlmchat.tui.screens.dialog import Dialog
 from vlmchat.tui.text import say
 from vlmchat.tui.widgets.download_text import download_line, download_text, error_text, plan_text
 from vlmchat.tui.widgets.hints import KeyHints
@@ -25,7 +25,7 @@ _LOOK_S = 0.2
 """How often the queue is looked at while it is on the screen."""
 
 
-class PlanScreen(ModalScreen[bool]):
+class PlanScreen(Dialog[bool]):
     """What a download takes; dismissed with True when the user said yes to it and to its licence."""
 
     CSS_PATH: ClassVar[CSSPathType | None] = ["listing.tcss", "downloads.tcss"]
@@ -85,7 +85,7 @@ class PlanScreen(ModalScreen[bool]):
         self.dismiss(False)
 
 
-class DownloadsScreen(ModalScreen[str | None]):
+class DownloadsScreen(Dialog[str | None]):
     """The queue and the marked download; dismissed with a model to talk to."""
 
     CSS_PATH: ClassVar[CSSPathType | None] = ["listing.tcss", "downloads.tcss"]

@@ -8,6 +8,7 @@ from textual.screen import Screen
 from vlmchat.plaintext import one_line
 from vlmchat.tui.desk import Desk
 from vlmchat.tui.downloads import DownloadEnded, DownloadsMoved
+from vlmchat.tui.faults import told
 from vlmchat.tui.screens.panel import Panel
 from vlmchat.tui.telling import complain, tell
 from vlmchat.tui.text import say
@@ -80,7 +81,7 @@ class Fetching(Screen[None]):
             self._come = it.reference
             tell(self, "toast.downloaded", name=it.reference)
         elif isinstance(self.app.screen, DownloadsScreen):
-            body = f"{it.error.message}\n\n{it.error.hint}\n\n{say('downloads.kept')}"
+            body = "\n\n".join((*told(it.error), say("downloads.kept")))
             self.app.push_screen(Panel(say("downloads.failed.title", name=it.reference), body, say("panel.close")))
         elif it.plan is not None:
             complain(self, it.error, say("downloads.kept"))

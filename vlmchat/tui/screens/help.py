@@ -9,14 +9,14 @@ from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Horizontal, Vertical, VerticalScroll
 from textual.content import Content
-from textual.screen import ModalScreen
 from textual.widgets import Static
 
 from vlmchat.tui.actions import SCOPES, Scope, of
+from vlmchat.tui.screens.dialog import Dialog
 from vlmchat.tui.text import say
 
 
-class HelpScreen(ModalScreen[None]):
+class HelpScreen(Dialog[None]):
     """Every action by where it works: its key, its name, one sentence."""
 
     CSS_PATH = "panel.tcss"

@@ -4,26 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from string import ascii_lowercase
-from typing import ClassVar
 
 from textual.app import ComposeResult
-from textual.binding import Binding, BindingType
 from textual.content import Content
 from textual.events import Key
 from textual.geometry import Offset
-from textual.screen import ModalScreen
 from textual.widget import Widget
 from textual.widgets import Static
+
+from vlmchat.tui.screens.dialog import Dialog
 
 LETTERS = ascii_lowercase.replace("q", "")
 """One for each place, in the order of reading."""
 
 
-class JumpScreen(ModalScreen["Widget | None"]):
+class JumpScreen(Dialog["Widget | None"]):
     """Lies over the chat; dismissed with the widget that was chosen."""
 
     CSS_PATH = "jump.tcss"
-    BINDINGS: ClassVar[list[BindingType]] = [Binding("escape,f12", "dismiss(None)", show=False)]
 
     def __init__(self, places: Sequence[Widget]) -> None:
         super().__init__()
@@ -38,7 +36,6 @@ class JumpScreen(ModalScreen["Widget | None"]):
             yield label
 
     def on_key(self, event: Key) -> None:
-        """Go to the place of the letter; any other key goes back."""
+        """Go to the place of the letter; any other key, Esc too, goes back."""
         event.stop()
-        if event.key not in {"escape", "f12"}:
-            self.dismiss(self._places.get(event.key))
+        self.dismiss(self._places.get(event.key))

@@ -14,17 +14,17 @@ from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Vertical
 from textual.content import Content
-from textual.screen import ModalScreen
 from textual.types import CSSPathType
 from textual.widgets import Input, OptionList, Static
 from textual.widgets.option_list import Option
 
+from vlmchat.tui.screens.dialog import Dialog
 from vlmchat.tui.widgets.hints import KeyHints
 
 Row = TypeVar("Row")
 
 
-class Listing(ModalScreen[str | None], Generic[Row]):
+class Listing(Dialog[str | None], Generic[Row]):
     """A searchable list over the chat, dismissed with what was chosen."""
 
     CSS_PATH: ClassVar[CSSPathType | None] = "listing.tcss"

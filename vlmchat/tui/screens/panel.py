@@ -8,17 +8,17 @@ from typing import ClassVar
 from textual import on
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
-from textual.containers import Vertical
+from textual.containers import Vertical, VerticalScroll
 from textual.content import Content
-from textual.screen import ModalScreen
 from textual.widgets import Input, OptionList, Static
 from textual.widgets.option_list import Option
 
 from vlmchat.plaintext import one_line, printable
+from vlmchat.tui.screens.dialog import Dialog
 from vlmchat.tui.text import say
 
 
-class Panel(ModalScreen[str | None]):
+class Panel(Dialog[str | None]):
     """A box in the middle: what it is, what it says, what to press."""
 
     CSS_PATH = "panel.tcss"
@@ -32,7 +32,8 @@ class Panel(ModalScreen[str | None]):
         """Three texts, plain."""
         with Vertical(classes="panel"):
             yield Static(Content(printable(self._title)), classes="title")
-            yield Static(Content(printable(self._body)), classes="body")
+            with VerticalScroll(classes="text"):
+                yield Static(Content(printable(self._body)), classes="body")
             yield Static(Content(self._keys), classes="keys")
 
     def action_close(self) -> None:
@@ -40,7 +41,7 @@ class Panel(ModalScreen[str | None]):
         self.dismiss(None)
 
 
-class ChoicePanel(ModalScreen[int | None]):
+class ChoicePanel(Dialog[int | None]):
     """What happened, and a numbered list of what can be done; dismissed with the place of the choice, or None."""
 
     CSS_PATH = "panel.tcss"

@@ -20,6 +20,7 @@ from vlmchat.errors import VlmchatError
 from vlmchat.plaintext import one_line
 from vlmchat.tui.actions import Scope, bindings
 from vlmchat.tui.attaching import is_source, read_source
+from vlmchat.tui.faults import told
 from vlmchat.tui.finding import Candidate, candidates, matching
 from vlmchat.tui.screens.listing import Listing
 from vlmchat.tui.text import ago, say
@@ -111,7 +112,7 @@ class PicturesScreen(Listing[Candidate]):
             media = await asyncio.to_thread(read_source, str(row.path))
         except VlmchatError as error:
             preview.show(None, _PREVIEW)
-            line.update(Content.styled(one_line(error.message), "$error"))
+            line.update(Content.styled(one_line(told(error)[0]), "$error"))
             return
         if isinstance(media, Picture):
             preview.show(media, _PREVIEW)

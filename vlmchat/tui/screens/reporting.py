@@ -10,12 +10,13 @@ from textual.screen import Screen
 
 from vlmchat.errors import ContextOverflow, DoesNotFit
 from vlmchat.tui import bridge
-from vlmchat.tui.desk import Desk
+from vlmchat.tui.desk import Desk, EngineNotice, LoadStopped
+from vlmchat.tui.faults import words_of
 from vlmchat.tui.flow import Flow
 from vlmchat.tui.memory import Memory
 from vlmchat.tui.meter import Meter
 from vlmchat.tui.rescue import Rescue
-from vlmchat.tui.telling import complain
+from vlmchat.tui.telling import complain, tell, warn
 from vlmchat.tui.text import say
 from vlmchat.tui.widgets.prompt import PromptBox
 from vlmchat.tui.widgets.status import StatusLine
@@ -37,8 +38,21 @@ class Reporting(Screen[None]):
 
     @on(bridge.ModelLoading)
     def _model_loading(self, message: bridge.ModelLoading) -> None:
-        if self.desk.is_current(message):
+        loading = self.desk.loading
+        if self.desk.is_current(message) and loading is not None and not loading.cancel.is_set():
             self.status.show_progress(message.event)
+
+    @on(LoadStopped)
+    async def _load_stopped(self, message: LoadStopped) -> None:
+        if self.desk.is_current(message):
+            self.desk.refuse_model()
+            await self.flow.take_back()
+            self.settle()
+            tell(self, "toast.load_stopped" if self.desk.model is None else "toast.load_stopped_back")
+
+    @on(EngineNotice)
+    def _engine_notice(self, message: EngineNotice) -> None:
+        warn(self, "toast.engine", words=words_of(message.words))
 
     @on(bridge.ModelReady)
     async def _model_ready(self, message: bridge.ModelReady) -> None:

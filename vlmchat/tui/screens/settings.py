@@ -11,13 +11,14 @@ from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Horizontal, Vertical, VerticalScroll
 from textual.content import Content
-from textual.screen import ModalScreen
 from textual.widgets import Input, Static
 
 from vlmchat.errors import UsageError
 from vlmchat.plaintext import one_line
 from vlmchat.settings import KEYS, Key, Settings
 from vlmchat.settings import with_text as typed
+from vlmchat.tui.faults import told
+from vlmchat.tui.screens.dialog import Dialog
 from vlmchat.tui.text import say
 
 if TYPE_CHECKING:
@@ -33,7 +34,7 @@ _OPTIONAL = {"system", "seed", "max_tiles"}
 _KEYS: Mapping[str, Key] = {key.name: key for key in KEYS}
 
 
-class SettingsScreen(ModalScreen["Settings | None"]):
+class SettingsScreen(Dialog["Settings | None"]):
     """A line for each choice; dismissed with the settings they make, or None."""
 
     CSS_PATH = "panel.tcss"
@@ -75,7 +76,7 @@ class SettingsScreen(ModalScreen["Settings | None"]):
             try:
                 settings = with_text(settings, name, line.value.strip())
             except UsageError as error:
-                self.query_one(".problem", Static).update(Content(one_line(f"{error.message} {error.hint}")))
+                self.query_one(".problem", Static).update(Content(one_line(" ".join(told(error)))))
                 line.focus()
                 return
         self.dismiss(settings)

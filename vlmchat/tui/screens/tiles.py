@@ -13,7 +13,6 @@ from textual.binding import BindingType
 from textual.containers import Horizontal, ScrollableContainer, Vertical
 from textual.content import Content
 from textual.events import Resize
-from textual.screen import ModalScreen
 from textual.widgets import Static
 
 from vlmchat.conversation import Picture
@@ -21,8 +20,10 @@ from vlmchat.engine.view import Sight
 from vlmchat.errors import VlmchatError
 from vlmchat.plaintext import one_line, printable
 from vlmchat.tui.actions import Scope, bindings
+from vlmchat.tui.faults import told
 from vlmchat.tui.graphics import Drawing, cells_for, pixels_of
-from vlmchat.tui.text import say
+from vlmchat.tui.screens.dialog import Dialog
+from vlmchat.tui.text import many, say
 from vlmchat.tui.widgets.hints import KeyHints
 from vlmchat.tui.widgets.preview import Canvas, drawing_of
 
@@ -63,7 +64,7 @@ class Page:
         across, down = first.images[0].size if first.images else (0, 0)
         figures = {"tokens": f"{self.tokens:,}", "width": across, "height": down}
         if self.is_video:
-            return say("tiles.frames", count=len(self.sights), each=f"{first.tokens:,}", **figures)
+            return many("tiles.frames", len(self.sights), each=f"{first.tokens:,}", **figures)
         if first.tiles == 1:
             return say("tiles.one", **figures)
         each, grid = f"{first.tokens // first.tiles:,}", f"{first.columns} x {first.rows}"
@@ -71,7 +72,7 @@ class Page:
         return say(kind, count=first.tiles, grid=grid, each=each, **figures)
 
 
-class TilesScreen(ModalScreen[Picture | None]):
+class TilesScreen(Dialog[Picture | None]):
     """Leafs through pages; dismissed with the picture that is to be cropped, or None."""
 
     CSS_PATH = "tiles.tcss"
@@ -140,7 +141,7 @@ class TilesScreen(ModalScreen[Picture | None]):
         try:
             self.pages = await asyncio.to_thread(self._look)
         except VlmchatError as error:
-            self._say(".about", "\n".join(filter(None, (error.message, error.hint))))
+            self._say(".about", "\n".join(filter(None, told(error))))
             return
         self._show()
 

@@ -11,7 +11,8 @@ from vlmchat.errors import VlmchatError
 from vlmchat.hub.source import TITLES, host
 from vlmchat.plaintext import one_line
 from vlmchat.tui.downloads import Download
-from vlmchat.tui.text import say, shorten, size
+from vlmchat.tui.faults import told, words_of
+from vlmchat.tui.text import many, say, shorten, size
 
 if TYPE_CHECKING:
     from vlmchat.hub.events import DownloadEvent, FileProgress, Progress
@@ -29,10 +30,10 @@ def plan_text(plan: DownloadPlan, fit: str = "") -> Content:
     licence = plan.licence
     asked = "" if licence.accepted or not licence.name else "\n" + say("plan.accepts")
     have = plan.total_bytes - plan.fetch_bytes
-    total = say("plan.bytes", files=len(plan.files), total=size(plan.total_bytes), fetch=size(plan.fetch_bytes))
+    total = many("plan.bytes", len(plan.files), total=size(plan.total_bytes), fetch=size(plan.fetch_bytes))
     kept = " " + say("plan.have", have=size(have)) if have else ""
     lacks = plan.fetch_bytes > plan.free_bytes
-    named = one_line(licence.name) or say("plan.no_licence")
+    named = one_line(words_of(licence.name)) or say("plan.no_licence")
     return Content("\n").join(
         [
             Content.styled(one_line(f"{plan.listing.repository}@{plan.listing.commit[:12]}"), "bold"),
@@ -80,7 +81,8 @@ def download_text(it: Download) -> Content:
 
 def error_text(error: VlmchatError) -> Content:
     """Return what happened and what to do about it."""
-    return Content.assemble((one_line(error.message), "$error"), "\n", (one_line(error.hint), "$foreground"))
+    message, hint = told(error)
+    return Content.assemble((one_line(message), "$error"), "\n", (one_line(hint), "$foreground"))
 
 
 def speed(progress: Progress) -> str:
@@ -103,13 +105,15 @@ def remark(event: DownloadEvent) -> str:
         case events.Checking(path=path, done=done, total=total):
             text = say("remark.checking", path=path, done=size(done), total=size(total))
         case events.Retrying(path=path, hub=hub, reason=reason):
-            text = say("remark.retrying", path=path, hub=TITLES[hub], reason=reason)
+            text = say("remark.retrying", path=path, hub=TITLES[hub], reason=words_of(reason))
         case events.Slow(path=path, hub=hub, rate=rate):
             text = say("remark.slow", path=path, hub=TITLES[hub], rate=size(round(rate)))
         case events.HubSwitched(path=path, before=before, after=after, reason=reason):
-            text = say("remark.switched", path=path, before=TITLES[before], after=TITLES[after], reason=reason)
+            text = say(
+                "remark.switched", path=path, before=TITLES[before], after=TITLES[after], reason=words_of(reason)
+            )
         case events.Restarted(path=path, reason=reason):
-            text = say("remark.restarted", path=path, reason=reason)
+            text = say("remark.restarted", path=path, reason=words_of(reason))
         case _:
             text = ""
     return one_line(text)
@@ -143,5 +147,5 @@ def _file(file: FileProgress, plan: DownloadPlan | None) -> Content:
 def _bar(name: str, done: int, total: int, said: str) -> Content:
     full = round(_BAR * done / max(1, total))
     return Content.assemble(
-        ("━" * full, "$primary"), ("━" * (_BAR - full), "$line"), (f"  {said}  ", "$quiet"), (shorten(name, 36), "bold")
+        ("━" * full, "$primary"), ("─" * (_BAR - full), "$line"), (f"  {said}  ", "$quiet"), (shorten(name, 36), "bold")
     )

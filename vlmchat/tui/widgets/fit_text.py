@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from vlmchat.tui.text import say
+from vlmchat.options import SHORT_DTYPES
+from vlmchat.tui.text import many, say
 
 if TYPE_CHECKING:
     from vlmchat.engine.fit import Estimate
@@ -22,8 +23,7 @@ def fit_text(fit: Fit | None) -> str:
     if best.lacks:
         setting = _setting(best.estimate)
         return say("fit.lacks", place=_place(best.place), setting=setting, lacks=gigabytes(best.lacks))
-    one = "" if best.pictures != 1 else ".one"
-    room = say(f"fit.{fit.medium}{one}", count=best.pictures)
+    room = many(f"fit.{fit.medium}", best.pictures)
     text = say(
         "fit.fits", setting=_setting(best.estimate), place=_place(best.place), room=room, tokens=_tokens(best.tokens)
     )
@@ -42,11 +42,9 @@ def _place(place: Place) -> str:
 
 
 def _setting(taken: Estimate) -> str:
-    from vlmchat.engine.verdict import SHORT
-
     if taken.quantization in ("8-bit", "4-bit"):
         return taken.quantization
-    dtype = SHORT[taken.dtype]
+    dtype = SHORT_DTYPES[taken.dtype]
     return say(f"fit.{taken.quantization}", dtype=dtype) if taken.quantization in ("packed", "unpacked") else dtype
 
 

@@ -30,11 +30,14 @@ class KeyHints(Widget):
     """Keys and their labels; a click does what the key does."""
 
     def on_mount(self) -> None:
-        """Draw again whenever the screen offers other keys."""
+        """Draw again whenever the screen offers other keys, or another screen has come on top."""
         self.screen.bindings_updated_signal.subscribe(self, self._changed)
+        self.app.screen_change_signal.subscribe(self, self._changed)
 
     def render(self) -> Content:
-        """Draw as many of the offered keys as fit."""
+        """Draw as many of the offered keys as fit; none below another screen, where they do nothing."""
+        if self.app.screen is not self.screen:
+            return Content("")
         return Content(_GAP).join(hint for _, hint in self._fitting())
 
     def on_click(self, event: Click) -> None:

@@ -7,9 +7,11 @@ from collections.abc import Iterator
 from textual.content import Content
 
 from vlmchat.catalog.spec import ModelSpec
+from vlmchat.options import SHORT_DTYPES
 from vlmchat.plaintext import one_line
 from vlmchat.tui.browsing import ModelRow, best_room
-from vlmchat.tui.text import model_name, say, size
+from vlmchat.tui.faults import words_of
+from vlmchat.tui.text import many, model_name, say, size
 from vlmchat.tui.widgets.fit_text import fit_text
 
 COLUMNS = (
@@ -55,7 +57,7 @@ def describe(row: ModelRow) -> Content:
     parts: list[Content] = []
     if row.spec is not None:
         parts.append(Content.styled(one_line(row.spec.title), "bold $primary"))
-        parts.append(Content.styled(one_line(row.spec.description), "$foreground"))
+        parts.append(Content.styled(one_line(words_of(row.spec.description)), "$foreground"))
     else:
         parts.append(Content.styled(one_line(row.reference), "bold $primary"))
     parts.append(Content.styled(one_line(_does(row)), "$primary"))
@@ -70,7 +72,7 @@ def _does(row: ModelRow) -> str:
     if row.here:
         return say("models.detail.folder" if row.spec is None else "models.detail.here")
     if not row.fetchable:
-        return row.hint
+        return words_of(row.hint)
     return say("models.detail.partial", done=size(row.bytes)) if row.state == "partial" else say("models.detail.get")
 
 
@@ -81,7 +83,7 @@ def _fits(row: ModelRow) -> Iterator[Content]:
     yield Content.styled(one_line(fit_text(row.fit)), "$success" if row.fit.fits else "$error")
     for room in row.fit.rooms:
         setting = room.estimate.quantization
-        setting = room.estimate.dtype if setting in {"none", "unpacked"} else setting
+        setting = SHORT_DTYPES[room.estimate.dtype] if setting in {"none", "unpacked"} else setting
         if room.lacks:
             words, tone = say("models.room.lacks", needs=size(room.needs), lacks=size(room.lacks)), "$error"
         else:
@@ -92,7 +94,7 @@ def _fits(row: ModelRow) -> Iterator[Content]:
 
 def _facts(spec: ModelSpec) -> Iterator[tuple[str, str]]:
     if spec.licence:
-        yield say("models.fact.licence"), " · ".join(filter(None, (spec.licence, spec.licence_url)))
+        yield say("models.fact.licence"), " · ".join(filter(None, (words_of(spec.licence), spec.licence_url)))
     limits = list(_limits(spec))
     if limits:
         yield say("models.fact.limits"), " · ".join(limits)
@@ -111,12 +113,10 @@ def _limits(spec: ModelSpec) -> Iterator[str]:
     if vision is None:
         return
     key = "models.limit.frames" if vision.frames and "video" in spec.abilities else "models.limit.tiles"
-    yield say(
-        key, count=vision.frames or vision.max_tiles if key.endswith("frames") else vision.max_tiles,
-        pixels=vision.tile_pixels, tokens=vision.tokens_per_tile,
-    )  # fmt: skip
+    count = vision.frames if key.endswith("frames") else vision.max_tiles
+    yield many(key, count or 1, pixels=vision.tile_pixels, tokens=vision.tokens_per_tile)
     if vision.max_images:
-        yield say("models.limit.images", count=vision.max_images)
+        yield many("models.limit.images", vision.max_images)
 
 
 def _cells(row: ModelRow) -> list[str]:

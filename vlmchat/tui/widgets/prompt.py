@@ -17,13 +17,24 @@ from textual.widgets import TextArea
 
 from vlmchat.conversation import Picture, Video
 from vlmchat.errors import VlmchatError
-from vlmchat.plaintext import printable
+from vlmchat.plaintext import one_line, printable
+from vlmchat.store.blobs import MAX_VIDEO
 from vlmchat.tui.actions import Scope, bindings, of
-from vlmchat.tui.attaching import Found, Reach, attach_pasted, attach_typed, mentions, named, pasted, read_source
+from vlmchat.tui.attaching import (
+    Found,
+    Reach,
+    attach_pasted,
+    attach_typed,
+    mentions,
+    named,
+    only_by_path,
+    pasted,
+    read_source,
+)
 from vlmchat.tui.clipboard import clipboard_picture
 from vlmchat.tui.memory import Draft
 from vlmchat.tui.telling import complain, tell
-from vlmchat.tui.text import say
+from vlmchat.tui.text import say, size
 from vlmchat.tui.widgets.chips import Chip, ChipRow
 from vlmchat.tui.widgets.reading import Reading
 
@@ -183,6 +194,7 @@ class PromptBox(Vertical):
 
     async def add(self, media: tuple[Picture | Video, ...]) -> None:
         """Add chips to the draft; what is there already is not added again."""
+        self._tell_long(media)
         await self._show(self._media.with_media(media))
 
     def attach(self, source: str) -> None:
@@ -327,8 +339,14 @@ class PromptBox(Vertical):
 
     async def _take(self, found: Found) -> None:
         """Put what was found in the text among the chips, and the rest of the text into the box."""
+        self._tell_long(found.media)
         draft = self._media.with_media(found.media)
         await self.put(replace(draft, text=found.rest))
+
+    def _tell_long(self, media: tuple[Picture | Video, ...]) -> None:
+        """Say which of ``media`` a chat keeps by its path alone."""
+        for video in only_by_path(media):
+            tell(self, "toast.video_by_path", name=one_line(video.name), limit=size(MAX_VIDEO))
 
     async def _recall(self, step: int) -> None:
         """Show the question ``step`` further back, unless the text on the screen is the user's own."""

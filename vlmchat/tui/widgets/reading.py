@@ -31,7 +31,7 @@ class Reading:
     async def read(self, job: Callable[[Reach], Result]) -> Result:
         """Run ``job`` on a thread; to be called with :attr:`turn` held."""
         self._stop.clear()
-        self._box.border_subtitle = say("prompt.reading", count=1)
+        self._box.border_subtitle = say("prompt.reading")
         reach = Reach(self.settings.offline, self.settings.private_urls, self._told, self._stop.is_set)
         try:
             return await asyncio.to_thread(job, reach)

@@ -7,6 +7,7 @@ from textual.reactive import reactive
 from textual.widget import Widget
 
 from vlmchat.engine.events import Encoding, Loading, Prefill
+from vlmchat.options import SHORT_DTYPES
 from vlmchat.tui.desk import ReadyModel
 from vlmchat.tui.text import model_name, say, size
 
@@ -71,7 +72,7 @@ class StatusLine(Widget):
             return Content.styled(self.activity, f"${self.tone}")
         full = round(max(0.0, min(1.0, self.part)) * _BAR)
         return Content.assemble(
-            (self.activity, "$quiet"), " ", ("━" * full, "$primary"), ("━" * (_BAR - full), "$line")
+            (self.activity, "$quiet"), " ", ("━" * full, "$primary"), ("─" * (_BAR - full), "$line")
         )
 
     def show_wanted(self, reference: str) -> None:
@@ -83,7 +84,7 @@ class StatusLine(Widget):
         """Name the model that is in memory, and what it runs on."""
         self.model = model_name(model.name)
         if model.loaded is not None:
-            held = [model.loaded.device, model.loaded.dtype]
+            held = [model.loaded.device, SHORT_DTYPES.get(model.loaded.dtype, model.loaded.dtype)]
             if model.loaded.quantization != "none":
                 held.append(model.loaded.quantization)
             self.detail = " · ".join(held)
@@ -100,7 +101,7 @@ class StatusLine(Widget):
             )  # fmt: skip
             self.show(words, "warning", event.tile / max(1, event.tiles))
         else:
-            words = say("status.prefill", done=event.done, total=event.total)
+            words = say("status.prefill", done=f"{event.done:,}", total=f"{event.total:,}")
             self.show(words, "warning", event.done / max(1, event.total))
 
     def show(self, activity: str, tone: str = "quiet", part: float | None = None) -> None:
@@ -108,5 +109,7 @@ class StatusLine(Widget):
         self.activity, self.tone, self.part = activity, tone, part
 
     def _show_load(self, event: Loading) -> None:
-        words = say(f"status.loading.{event.stage}", done=size(event.done), total=size(event.total))
+        stage = "shards" if event.stage == "weights" and event.shards > 1 else event.stage
+        figures = {"done": size(event.done), "total": size(event.total)}
+        words = say(f"status.loading.{stage}", shard=event.shard, shards=event.shards, **figures)
         self.show(words, "warning", event.done / event.total if event.total else None)

@@ -13,7 +13,7 @@ from textual.widgets import Static
 
 from vlmchat.tui.actions import key_of
 from vlmchat.tui.memory import Draft
-from vlmchat.tui.text import say
+from vlmchat.tui.text import many, say
 from vlmchat.tui.widgets.turn import QuestionView, Shown, TurnView
 
 if TYPE_CHECKING:
@@ -155,7 +155,7 @@ class Transcript(VerticalScroll, can_focus=False):
         await self.turns.leave_welcome()
         self._hidden = list(shown[:-FIRST_SHOWN])
         if self._hidden:
-            await self.turns.mount(Earlier(Content(say("turn.earlier", count=len(self._hidden)))))
+            await self.turns.mount(Earlier(Content(many("turn.earlier", len(self._hidden)))))
         await self.turns.mount_all([_view(it) for it in shown[-FIRST_SHOWN:]])
         self.anchor()
         self.call_after_refresh(self.tend)
@@ -204,7 +204,7 @@ class Transcript(VerticalScroll, can_focus=False):
         notice = self.query_one(Earlier)
         await self.turns.mount_all([_view(it) for it in batch], after=notice)
         if self._hidden:
-            notice.update(Content(say("turn.earlier", count=len(self._hidden))))
+            notice.update(Content(many("turn.earlier", len(self._hidden))))
         else:
             await notice.remove()
 
