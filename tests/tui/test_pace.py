@@ -12,7 +12,7 @@ import pytest
 from textual.message import Message
 
 from tests.fakes import ScriptedEngine
-from tests.tui.helpers import Driven, GatedEngine, build, driven
+from tests.tui.helpers import Driven, GatedEngine, build, driven, plain
 from vlmchat.engine.events import AnswerEvent, Delta
 from vlmchat.engine.torch_engine import TorchEngine
 from vlmchat.options import LoadOptions
@@ -154,24 +154,56 @@ async def _long_chat(run: Driven, questions: int) -> None:
     await run.ready()
     for number in range(questions):
         await run.asked(f"Question {number}?")
-    await run.until(lambda: run.answers[0].rests)
+    await run.until(lambda: not run.answers[0].display)
 
 
-async def test_far_answers_rest_at_their_height_and_wake_when_they_are_scrolled_to() -> None:
+async def test_far_turns_are_folded_and_unfold_where_they_were_when_they_are_scrolled_to() -> None:
     async with driven(build(ScriptedEngine(answers=((LONG,),), context_tokens=100_000))) as run:
         await _long_chat(run, 4)
         transcript, first, last = run.chat.transcript, run.answers[0], run.answers[-1]
-        assert not first.query_one(Body).display
-        assert not last.rests
+        assert last.display
         height, whole = first.outer_size.height, transcript.virtual_size.height
         transcript.release_anchor()
         transcript.scroll_to(y=0, animate=False)
-        await run.until(lambda: not first.rests)
+        await run.until(lambda: first.display and not last.display)
         await run.pilot.pause()
-        assert first.query_one(Body).display
         assert first.outer_size.height == height
         assert transcript.virtual_size.height == whole
-        await run.until(lambda: last.rests)
+        assert "A red circle and a blue square." in plain(transcript)
+
+
+async def test_of_an_answer_that_grows_only_the_blocks_near_the_window_are_laid_out() -> None:
+    engine = GatedEngine(answers=((LONG, LONG, "The end."),), context_tokens=100_000)
+    engine.may_load.set()
+    async with driven(build(engine)) as run:
+        await run.ready()
+        await run.ask("Go on.")
+        engine.let(2)
+        await run.until(lambda: run.answers and len(run.answers[0].query_one(Body).children) == 80)
+        answer, transcript = run.answers[0], run.chat.transcript
+        blocks = answer.query_one(Body).children
+        assert run.chat.flow.busy
+        engine.let(2)
+        await run.idle()
+        await run.until(lambda: not blocks[0].display)
+        assert sum(block.display for block in blocks) < 60
+        whole = transcript.virtual_size.height
+        transcript.release_anchor()
+        transcript.scroll_to(y=0, animate=False)
+        await run.until(lambda: blocks[0].display and not blocks[-2].display)
+        await run.pilot.pause()
+        assert transcript.virtual_size.height == whole
+
+
+async def test_a_folded_turn_can_be_marked_and_is_brought_into_view() -> None:
+    async with driven(build(ScriptedEngine(answers=((LONG,),), context_tokens=100_000))) as run:
+        await _long_chat(run, 4)
+        transcript, last = run.chat.transcript, run.answers[-1]
+        transcript.release_anchor()
+        transcript.scroll_to(y=0, animate=False)
+        await run.until(lambda: not last.display)
+        await run.pilot.press("f7")
+        await run.until(lambda: last.has_focus and last.region.overlaps(transcript.region))
 
 
 async def test_another_width_wakes_all_so_that_heights_are_true() -> None:

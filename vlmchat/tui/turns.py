@@ -106,19 +106,15 @@ class TurnDeeds:
         if at >= len(views):
             self._flow.prompt.focus_text()
         else:
-            self._mark(views[max(0, at)])
+            self._flow.transcript.mark(views[max(0, at)])
 
     def mark_last(self) -> None:
         """Mark the newest turn."""
         views = self._flow.transcript.views
         if views:
-            self._mark(views[-1])
+            self._flow.transcript.mark(views[-1])
         else:
             tell(self._flow.screen, "toast.nothing_asked")
-
-    def _mark(self, view: TurnView) -> None:
-        self._flow.transcript.release_anchor()
-        view.focus()
 
     async def undo(self) -> None:
         """Bring back the turns deleted last, where their chat is the open one."""
@@ -146,7 +142,7 @@ class TurnDeeds:
         await flow.redraw()
         views = flow.transcript.views
         if views:
-            self._mark(views[min(at, len(views) - 1)])
+            flow.transcript.mark(views[min(at, len(views) - 1)])
         else:
             flow.prompt.focus_text()
         tell(flow.screen, "toast.turns_deleted", turns=many("count.turns", len(removed.turns)))

@@ -7,16 +7,19 @@ leads before anything is opened.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import cache
 
 from markdown_it import MarkdownIt
 from textual.app import ComposeResult
 from textual.content import Content
+from textual.widget import Widget
 from textual.widgets import Markdown, Static
 from textual.widgets.markdown import MarkdownStream
 
 from vlmchat.plaintext import printable
 from vlmchat.tui.text import model_name, say, seconds
+from vlmchat.tui.widgets.fold import Fold, Grown, Window
 from vlmchat.tui.widgets.maths import keep_formulas
 from vlmchat.tui.widgets.turn import LinkSeen, Shown, TurnView
 
@@ -53,8 +56,12 @@ class LongLines:
         return "\n".join(done)
 
 
-class AnswerText(Markdown):
+class AnswerText(Markdown, Grown):
     """Markdown of a model; a click on a link is passed on instead of followed."""
+
+    BLOCKS = {  # noqa: RUF012 - as Textual declares it
+        kind: type(block.__name__, (block, Grown), {}) for kind, block in Markdown.BLOCKS.items()
+    }
 
     def __init__(self, text: str = "") -> None:
         # One parser for all its pieces: making one takes 0.4 ms, a tenth of what a piece costs.
@@ -77,7 +84,7 @@ class AnswerView(TurnView):
         self._stats = stats if shown is None else stats_of(shown)
         self._lines = LongLines()
         self._stream: MarkdownStream | None = None
-        self._rests = False
+        self._fold = Fold()
 
     @property
     def plain(self) -> str:
@@ -110,31 +117,25 @@ class AnswerView(TurnView):
         self.show_stats(self._stats, stopped=_is_cut(self.shown))
 
     @property
-    def rests(self) -> bool:
-        """Whether it is an empty box of its own height, its text neither laid out nor drawn."""
-        return self._rests
+    def settled(self) -> bool:
+        """Stored, and no longer growing."""
+        return super().settled and self._stream is None
 
-    def rest(self) -> None:
-        """Become such a box, far from what is seen: every block on the screen is laid out with every new piece."""
-        if self.shown is not None and self._stream is None and self.outer_size.height and not self._rests:
-            self._rests = True
-            self.styles.height = self.outer_size.height
-            self.query_one(AnswerText).display = False
+    def tend(self, window: Window, may: Callable[[Widget], bool]) -> None:
+        """Lay out only the blocks near ``window``, and the last one while it grows."""
+        body = self.query_one(AnswerText)
+        growing = body.children[-1] if self._stream is not None and body.children else None
+        self._fold.tend(body, window, lambda block: block is not growing and may(block))
 
-    def wake(self) -> None:
-        """Show the text again, in the same place."""
-        if self._rests:
-            self._rests = False
-            self.query_one(AnswerText).display = True
-            self.styles.clear_rule("height")
-            self.refresh(layout=True)
+    def unfold(self) -> None:
+        """Lay all blocks out."""
+        self._fold.open(self.query_one(AnswerText))
 
     async def write(self, text: str) -> None:
         """Add what the model wrote."""
         if not text:
             return
         if self._stream is None:
-            self.wake()
             self._stream = Markdown.get_stream(self.query_one(AnswerText))
             self.show_stats("")
         self.text += text
@@ -142,13 +143,13 @@ class AnswerView(TurnView):
 
     async def settle(self, shown: Shown) -> None:
         """End the stream and show what was stored: the text, and what it cost."""
-        self.wake()
         await super().settle(shown)
         await self.end_stream()
         streamed, self.text = self.text, shown.turn.message.text
         if streamed.strip() != self.text.strip():
             # Held-back characters, or blanks that the family strips: the stored text is the truth.
             self._lines = LongLines()
+            self.unfold()
             await self.query_one(AnswerText).update(self._lines.feed(printable(self.text)))
         self.show_stats(stats_of(shown), stopped=_is_cut(shown))
 

@@ -37,6 +37,7 @@ class Exchange:
     def grow(self, answer: AnswerView) -> None:
         """Let new text go on at the end of ``answer``."""
         self.forget()
+        self._transcript.reveal(answer)
         self._answer = answer
 
     def announce(self, take: Callable[[], str]) -> None:
@@ -46,6 +47,7 @@ class Exchange:
     async def draw(self) -> None:
         """Draw all text that has arrived."""
         if self._take is not None and self._answer is not None:
+            self._transcript.tend()
             await self._answer.write(self._take())
 
     async def finish(self, stored: Sequence[Shown]) -> None:
@@ -55,6 +57,7 @@ class Exchange:
             await self._answer.settle(stored[-1])
         if self._question is not None and len(stored) > 1:
             await self._question.settle(stored[-2])
+        self._transcript.call_after_refresh(self._transcript.tend)
         self.forget()
 
     async def fail(self) -> bool:

@@ -9,18 +9,18 @@ from textual.app import ComposeResult
 from textual.containers import Vertical, VerticalScroll
 from textual.content import Content
 from textual.events import Resize
+from textual.widget import Widget
 from textual.widgets import Static
 
 from vlmchat.tui.actions import key_of
 from vlmchat.tui.memory import Draft
 from vlmchat.tui.text import many, say
+from vlmchat.tui.widgets.fold import Fold, Grown, Window
 from vlmchat.tui.widgets.turn import QuestionView, Shown, TurnView
 
 if TYPE_CHECKING:
     from vlmchat.tui.widgets.answer import AnswerView
 
-NEAR, FAR = 1, 2
-"""Pages above and below the window: nearer than the first an answer is awake, further than the second it rests."""
 FIRST_SHOWN = 40
 """Turns of a reopened chat that are drawn at once; earlier ones on demand."""
 
@@ -53,7 +53,7 @@ class Earlier(Static):
     """Stands for the turns above that are not drawn yet."""
 
 
-class Turns(Vertical):
+class Turns(Vertical, Grown):
     """The turns themselves, at least as high as the window: a short chat begins at its top."""
 
     async def greet(self) -> bool:
@@ -69,13 +69,14 @@ class Turns(Vertical):
         await self.query(Welcome).remove()
 
 
-class Transcript(VerticalScroll, can_focus=False):
+class Transcript(VerticalScroll, Grown, can_focus=False):
     """All turns on the screen, newest at the bottom."""
 
     def __init__(self) -> None:
         super().__init__()
         self._hidden: list[Shown] = []
         self._width = 0
+        self._fold = Fold()
 
     def compose(self) -> ComposeResult:
         """Begin empty, with a welcome."""
@@ -101,6 +102,7 @@ class Transcript(VerticalScroll, can_focus=False):
     async def clear(self) -> None:
         """Show an empty chat."""
         self._hidden = []
+        self._fold.open(self.turns)
         await self.turns.remove_children()
         await self.turns.greet()
 
@@ -137,6 +139,7 @@ class Transcript(VerticalScroll, can_focus=False):
             await self._show_anew(shown)
             return
         same = 0
+        self.unfold()
         for view, it in zip(views, shown[start:], strict=False):
             if view.turn_id != it.turn.id:
                 break
@@ -161,33 +164,47 @@ class Transcript(VerticalScroll, can_focus=False):
         self.call_after_refresh(self.tend)
 
     def watch_scroll_y(self, old_value: float, new_value: float) -> None:
-        """Have what comes into view awake before it is drawn."""
+        """Have what comes into view laid out before it is drawn."""
         super().watch_scroll_y(old_value, new_value)
         self.tend()
 
     def on_resize(self, event: Resize) -> None:
-        """Wake all when lines break elsewhere: the heights they rest with hold no more."""
+        """Unfold all when lines break elsewhere: the heights they were folded with hold no more."""
         if self._width != event.size.width:
             self._width = event.size.width
-            for view in self.views:
-                view.wake()
+            self.unfold()
             self.call_after_refresh(self.tend)
 
-    def tend(self) -> None:
-        """Let answers rest that are far from the window, and wake those near it.
+    def unfold(self) -> None:
+        """Lay everything out, until :meth:`tend`."""
+        self._fold.open(self.turns)
+        for view in self.views:
+            view.unfold()
 
-        Textual lays out every widget of a screen with every change of it: in a chat of 10,000 tokens that took
-        40 ms of each drawing, with its answers at rest 12 to 17.
-        """
-        page, top = self.size.height, 0
-        for view in self.turns.children:
-            bottom = top + view.outer_size.height + view.styles.margin.bottom
-            away = max(self.scroll_y - bottom, top - self.scroll_y - page)
-            if isinstance(view, TurnView) and away <= NEAR * page:
-                view.wake()
-            elif isinstance(view, TurnView) and away > FAR * page and not self.screen.selections:
-                view.rest()
-            top = bottom
+    def tend(self) -> None:
+        """Lay out only what is near the window: of the turns, and of the answers among them."""
+        # What is selected is asked for its text, wherever it is.
+        free = not self.screen.selections
+        window = Window(self.scroll_y, self.size.height)
+        for view, top in self._fold.tend(self.turns, window, lambda view: free and _rests(view)):
+            if isinstance(view, TurnView):
+                view.tend(window.inside(top), lambda block: free)
+
+    def mark(self, view: TurnView) -> None:
+        """Give ``view`` the keys, and bring it into sight."""
+        self.release_anchor()
+        if self.reveal(view):
+            # What was never laid out has no place to scroll to.
+            self.call_after_refresh(view.focus)
+        else:
+            view.focus()
+
+    def reveal(self, view: TurnView) -> bool:
+        """Lay ``view`` out, wherever it is: it is to be seen, or to grow; False when it was laid out."""
+        folded = view in self._fold
+        if folded:
+            self._fold.open(self.turns)
+        return folded
 
     async def page(self, direction: int) -> None:
         """Scroll one page; at the very top the earlier turns come in."""
@@ -207,6 +224,10 @@ class Transcript(VerticalScroll, can_focus=False):
             notice.update(Content(many("turn.earlier", len(self._hidden))))
         else:
             await notice.remove()
+
+
+def _rests(child: Widget) -> bool:
+    return not isinstance(child, TurnView) or (child.settled and not child.has_focus)
 
 
 def _answer(shown: Shown | None = None) -> AnswerView:

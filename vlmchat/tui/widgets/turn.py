@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -10,6 +11,7 @@ from textual.binding import BindingType
 from textual.containers import Horizontal, Vertical
 from textual.content import Content
 from textual.message import Message
+from textual.widget import Widget
 from textual.widgets import Static
 
 from vlmchat.plaintext import printable
@@ -18,6 +20,7 @@ from vlmchat.tui.actions import Scope, bindings
 from vlmchat.tui.memory import Draft
 from vlmchat.tui.text import say
 from vlmchat.tui.widgets.chips import label
+from vlmchat.tui.widgets.fold import Grown, Window
 from vlmchat.tui.widgets.preview import PreviewRow
 
 
@@ -43,7 +46,7 @@ class LinkSeen(Message):
         self.target = target
 
 
-class TurnView(Vertical, can_focus=True):
+class TurnView(Vertical, Grown, can_focus=True):
     """One turn; marked it takes keys, and asks the screen for what they mean."""
 
     BINDINGS: ClassVar[list[BindingType]] = bindings("turn")
@@ -82,11 +85,21 @@ class TurnView(Vertical, can_focus=True):
         """Show what was stored of it, and its place among its versions."""
         self.shown = shown
 
-    def rest(self) -> None:
-        """Become an empty box of the present height, where that saves anything: a question is small."""
+    @property
+    def settled(self) -> bool:
+        """Whether its height is its last, for this width of the screen."""
+        return self.shown is not None
 
-    def wake(self) -> None:
-        """End the rest."""
+    def tend(self, window: Window, may: Callable[[Widget], bool]) -> None:
+        """Lay out only what is near ``window``, as lines from the turn's top; a question is small.
+
+        Args:
+            window: what is seen.
+            may: whether a part that is laid out may be folded.
+        """
+
+    def unfold(self) -> None:
+        """Lay everything out."""
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
         """Offer only what can be done with this turn."""
