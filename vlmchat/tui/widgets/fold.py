@@ -1,8 +1,8 @@
 """A long column of widgets, of which only what is near the window is laid out; the rest is empty room of its height.
 
-Textual lays out every widget of a screen with every change of one. Streaming into a chat of 10,000 tokens, drawing took
-1.79 s of CPU in 8 s with 131 widgets laid out (empty boxes for far answers, every block of near ones), and 0.90 s with the
-31 that are near, laid out once (:class:`Grown`); one run, two AVX-512 cores of a shared machine.
+Textual lays out every widget of a screen with every change of one. Streaming into a chat of 10,000 tokens, drawing
+took 1.79 s of CPU in 8 s with 131 widgets laid out (empty boxes for far answers, every block of near ones), and 0.90 s
+with the 31 that are near, laid out once (:class:`Grown`); one run, two AVX-512 cores of a shared machine.
 """
 
 from __future__ import annotations
