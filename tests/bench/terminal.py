@@ -21,6 +21,8 @@ from pathlib import Path
 
 CONTROL = re.compile(rb"\x1b(?:\[[0-?]*[ -/]*[@-~]|[\]PX^_].*?(?:\x07|\x1b\\)|.)|[\x00-\x20]", re.DOTALL)
 """Escape sequences, control characters and blanks: what is left of the output was drawn."""
+SCREEN = b"\x1b[?1049h"
+"""Begins a screen: elia prints lines before it."""
 DRAWN = 40
 """Characters on the screen that make a first frame: more than a prompt or a title, fewer than any app draws."""
 PATIENCE_S = 60.0
@@ -69,7 +71,7 @@ class Terminal:
 
     def first_frame(self) -> Cost | None:
         """Wait for the first frame, hold the program there and return its cost; None when it never drew."""
-        if not self.until(lambda: len(CONTROL.sub(b"", self.output)) >= DRAWN):
+        if not self.until(lambda: len(CONTROL.sub(b"", self.output.partition(SCREEN)[2])) >= DRAWN):
             return None
         os.kill(self.pid, signal.SIGSTOP)
         return cost_of(self.pid)
