@@ -16,7 +16,7 @@ from vlmchat.engine import blocked
 from vlmchat.engine.api import Request
 from vlmchat.engine.blocked import BlockedLinear, available, lay_out
 from vlmchat.engine.events import Finished
-from vlmchat.engine.loader import load_now
+from vlmchat.engine.loader import Model, load_now
 from vlmchat.engine.torch_engine import TorchEngine
 from vlmchat.options import LoadOptions, Quantization, Sampling
 
@@ -74,6 +74,22 @@ def test_float32_and_machines_without_the_kernels_stay_as_they_are(
     assert not list(lay_out(load_now(folder, LoadOptions(device="cpu", dtype="float32"))))
     monkeypatch.setattr(blocked, "available", lambda: False)
     assert not list(lay_out(load_now(folder, BFLOAT16)))
+
+
+@needs_kernels
+def test_weights_stay_mapped_where_laying_them_out_would_fill_the_memory(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = load_now(folder, BFLOAT16)
+    for free, count in ((int(decoder_bytes(model) / 0.75) - 1, 0), (int(decoder_bytes(model) / 0.75) + 2, 15)):
+        monkeypatch.setattr(blocked, "memory", lambda free=free: (free, 2 * free))
+        list(lay_out(model))
+        assert laid_out(model.network.module) == count
+
+
+def decoder_bytes(model: Model) -> int:
+    parts = (*model.network.blocks().modules(), model.network.module.get_submodule("lm_head"))
+    return sum(2 * part.weight.numel() for part in parts if type(part) is nn.Linear)
 
 
 @needs_kernels

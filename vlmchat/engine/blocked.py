@@ -5,8 +5,9 @@ weights/s against 10 to 13 from its own blocked layout (two AVX-512 cores, the m
 at once take the same time either way). So the decoder and its head are laid out anew after loading. It costs reading
 and writing them once; the file's pages are given back layer by layer, so that nothing is held twice.
 
-Not for float32, where nothing was gained, nor for what is quantized, packed, or tied to the embedding, whose rows
-are looked up.
+What is laid out is the process's own memory, where a mapped file is only lent: it is done where a quarter of the free
+memory stays free (``ROOM``), otherwise the weights stay mapped and decode at the slower rate. Not for float32, where
+nothing was gained, nor for what is quantized, packed, or tied to the embedding, whose rows are looked up.
 """
 
 from __future__ import annotations
@@ -19,7 +20,11 @@ from torch import Tensor, nn
 from vlmchat.engine.device import memory_guard
 from vlmchat.engine.events import Loading
 from vlmchat.engine.loader import Model
+from vlmchat.engine.machine import memory
 from vlmchat.engine.shards import release_pages
+
+ROOM = 0.75
+"""The share of the free memory that weights laid out may take; the rest is for the KV cache and other programs."""
 
 
 class BlockedLinear(nn.Module):
@@ -43,13 +48,15 @@ class BlockedLinear(nn.Module):
 def lay_out(model: Model, stopped: Callable[[], bool] = lambda: False) -> Iterator[Loading]:
     """Put :class:`BlockedLinear` in the place of the decoder's linear layers and the head; yields progress.
 
-    Stops between two layers, which leaves a model that computes the same.
+    Stops between two layers, which leaves a model that computes the same. Does nothing where memory is short.
 
     Raises:
         OutOfMemory: there is no room for the largest of them a second time.
     """
     found = list(_layers(model))
     total = sum(_bytes(layer) for *_, layer in found)
+    if total > ROOM * memory()[0]:
+        return
     done = 0
     for owner, name, layer in found:
         if stopped():
