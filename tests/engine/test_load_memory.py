@@ -40,8 +40,8 @@ Path("/proc/self/clear_refs").write_text("5")  # the peak starts anew
 before = read("VmRSS")
 model = load_now(Path(sys.argv[1]), LoadOptions(dtype=sys.argv[2], device="cpu"))
 if sys.argv[4] == "laid out":
-    from vlmchat.engine.blocked import lay_out
-    list(lay_out(model))
+    from vlmchat.engine.arrange import arrange
+    list(arrange(model))
 print((read("VmHWM") - before) / model.about.weight_bytes, read("RssAnon") / model.about.weight_bytes)
 """
 

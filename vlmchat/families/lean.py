@@ -109,10 +109,10 @@ def _turned(states: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
 
 
 def _gated(hidden: Tensor, mlp: Any) -> Tensor:
-    """Return down(activation(gate) * up)."""
+    """Return down(activation(gate) * up); the engine may have joined the first two (``engine/arrange.py``)."""
     if "gate_up_proj" in mlp._modules:
         gate, up = mlp.gate_up_proj(hidden).chunk(2, dim=-1)
-        product = up * mlp.activation_fn(gate)
+        product = up * (mlp.activation_fn if "activation_fn" in mlp._modules else mlp.act_fn)(gate)
     else:
         product = mlp.act_fn(mlp.gate_proj(hidden)) * mlp.up_proj(hidden)
     mapped: Tensor = mlp.down_proj(product)

@@ -50,6 +50,13 @@ class TiedHead(nn.Module):
         logits: Tensor = self._embedding[0](hidden)
         return logits
 
+    def as_linear(self) -> nn.Linear:
+        """Return an ordinary head over the same weight."""
+        weight = self._embedding[0].weight
+        linear = nn.Linear(weight.shape[1], weight.shape[0], bias=False, device="meta")
+        linear.weight = weight
+        return linear
+
 
 class NativeNetwork:
     """A model with a decoder and ``lm_head``, weights on the meta device when built."""
