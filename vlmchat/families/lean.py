@@ -61,9 +61,11 @@ class LeanDecoder:
         cos, sin = self._text.rotary_emb(hidden, position_ids=positions)
         tables = cos.unsqueeze(2), _signed(sin).unsqueeze(2)
         for layer, kept in zip(self._text.layers, cache.layers, strict=True):
-            normed = _normed(hidden, layer.input_layernorm)
-            hidden = hidden + self._attended(normed, layer.self_attn, tables, seen, kept)
-            hidden = hidden + _gated(_normed(hidden, layer.post_attention_layernorm), layer.mlp)
+            # Straight from the table of parts: a module's own look-up takes a microsecond, 12 times a layer.
+            parts = layer._modules
+            normed = _normed(hidden, parts["input_layernorm"])
+            hidden = hidden + self._attended(normed, parts["self_attn"], tables, seen, kept)
+            hidden = hidden + _gated(_normed(hidden, parts["post_attention_layernorm"]), parts["mlp"])
         return _normed(hidden, self._text.norm)
 
     def _attended(
@@ -72,23 +74,33 @@ class LeanDecoder:
         """Return the attention layer's output [rows, length, hidden]; keys and values go into ``kept``."""
         size: int = attention.head_dim
         turning = (self._heads + self._kv_heads) * size
-        if "qkv_proj" in attention._modules:
-            fused: Tensor = attention.qkv_proj(hidden)
+        parts = attention._modules
+        if "qkv_proj" in parts:
+            fused: Tensor = parts["qkv_proj"](hidden)
             both, value = fused[..., :turning], fused[..., turning:]
         else:
-            both = torch.cat((attention.q_proj(hidden), attention.k_proj(hidden)), dim=-1)
-            value = attention.v_proj(hidden)
+            both = torch.cat((parts["q_proj"](hidden), parts["k_proj"](hidden)), dim=-1)
+            value = parts["v_proj"](hidden)
         turned = _turned(both.view(*both.shape[:2], -1, size), *tables).transpose(1, 2)
         query, key = turned[:, : self._heads], turned[:, self._heads :]
         keys, values = kept.update(key, value.view(*value.shape[:2], -1, size).transpose(1, 2))
         attended = causal_attention(query, keys, values, seen).transpose(1, 2).flatten(2)
-        mapped: Tensor = attention.o_proj(attended)
+        mapped: Tensor = parts["o_proj"](attended)
         return mapped
 
 
 def _normed(hidden: Tensor, norm: Any) -> Tensor:
-    """Normalise the last axis; the weight is multiplied after rounding, as all three architectures do."""
-    scaled = functional.rms_norm(hidden, hidden.shape[-1:], None, norm.variance_epsilon)
+    """Normalise the last axis; the weight is multiplied after rounding, as all three architectures do.
+
+    A CPU of torch's has one kernel for a layer norm and seven for this. Beside its own negative a state has mean
+    zero, so that the layer norm of both is this: 8 us instead of 18 for one token, 0.5 ms of a step of 24 layers.
+    """
+    width, epsilon = hidden.shape[-1], norm.variance_epsilon
+    if hidden.device.type == "cpu":
+        mirrored = torch.cat((hidden, -hidden), dim=-1)
+        scaled = functional.layer_norm(mirrored, (2 * width,), None, None, epsilon)[..., :width]
+    else:
+        scaled = functional.rms_norm(hidden, (width,), None, epsilon)
     weighted: Tensor = norm.weight * scaled
     return weighted
 
@@ -110,10 +122,12 @@ def _turned(states: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
 
 def _gated(hidden: Tensor, mlp: Any) -> Tensor:
     """Return down(activation(gate) * up); the engine may have joined the first two (``engine/arrange.py``)."""
-    if "gate_up_proj" in mlp._modules:
-        gate, up = mlp.gate_up_proj(hidden).chunk(2, dim=-1)
-        product = up * (mlp.activation_fn if "activation_fn" in mlp._modules else mlp.act_fn)(gate)
+    parts = mlp._modules
+    activation = parts["activation_fn" if "activation_fn" in parts else "act_fn"]
+    if "gate_up_proj" in parts:
+        gate, up = parts["gate_up_proj"](hidden).chunk(2, dim=-1)
+        product = up * activation(gate)
     else:
-        product = mlp.act_fn(mlp.gate_proj(hidden)) * mlp.up_proj(hidden)
-    mapped: Tensor = mlp.down_proj(product)
+        product = activation(parts["gate_proj"](hidden)) * parts["up_proj"](hidden)
+    mapped: Tensor = parts["down_proj"](product)
     return mapped
