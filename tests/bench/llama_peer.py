@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import sys
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +19,9 @@ KINDS = {"f16": 1, "q8_0": 7, "q4_0": 2}
 
 def build(path: Path, kind: str) -> None:
     """Write the checkpoint; its embedding and head have 16 or 8 bits, as llama.cpp's own tool leaves them."""
-    import gguf
     import numpy as np
 
+    gguf: Any = import_module("gguf")
     writer = gguf.GGUFWriter(path, "qwen2")
     _describe(writer, kind)
     random = np.random.default_rng(0)
@@ -82,8 +83,7 @@ def main() -> None:
     if not path.exists():
         folder.mkdir(exist_ok=True)
         build(path, kind)
-    import xllamacpp
-
+    xllamacpp: Any = import_module("xllamacpp")
     settings = xllamacpp.CommonParams()
     settings.model.path = str(path)
     settings.n_ctx, settings.n_parallel, settings.verbosity = prompt + tokens + 64, 1, 0

@@ -37,6 +37,6 @@ def test_a_worse_model_is_seen() -> None:
     whole = paths(engine, asked)
     assert distance(engine, asked, whole).divergence == pytest.approx(0, abs=1e-9)
     for layer in engine.runner.model.network.blocks():
-        layer.get_submodule("mlp.down_proj").weight.data.zero_()
+        layer.get_parameter("mlp.down_proj.weight").data.zero_()
     assert distance(engine, asked, whole).divergence > WORST["4-bit"][0]
     engine.close()
