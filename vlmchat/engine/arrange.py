@@ -117,6 +117,12 @@ def _places(model: Model) -> Iterator[Place]:
     blocked = model.dtype == torch.bfloat16 and available()
     network = model.network
     joins = isinstance(network, NativeNetwork) and network.lean is not None and network.lean.serves()
+    # The head first: twice the largest matrix, beside a decoder that no page was read of yet, is no peak.
+    head = network.module._modules.get(HEAD)
+    if blocked and isinstance(head, TiedHead):
+        yield Place(network.module, (HEAD,), HEAD, (head.as_linear(),), looked_up=True)
+    elif blocked and type(head) is nn.Linear:
+        yield Place(network.module, (HEAD,), HEAD, (head,))
     for owner in network.blocks().modules():
         taken: set[str] = set()
         for names, become in _JOINED if joins else ():
@@ -127,11 +133,6 @@ def _places(model: Model) -> Iterator[Place]:
         for name, layer in owner._modules.items():
             if blocked and type(layer) is nn.Linear and name not in taken:
                 yield Place(owner, (name,), name, (layer,))
-    head = network.module._modules.get(HEAD)
-    if blocked and isinstance(head, TiedHead):
-        yield Place(network.module, (HEAD,), HEAD, (head.as_linear(),), looked_up=True)
-    elif blocked and type(head) is nn.Linear:
-        yield Place(network.module, (HEAD,), HEAD, (head,))
 
 
 def _alike(layers: Sequence[nn.Module], blocked: bool) -> bool:
