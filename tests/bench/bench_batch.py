@@ -40,7 +40,7 @@ def ours(engine: TorchEngine, requests: list[Request], size: int) -> list[list[i
 
 
 def plain(engine: TorchEngine, requests: list[Request]) -> list[list[int]]:
-    """Answer one after the other with ``generate`` of the very same module."""
+    """Answer one after the other with ``generate`` on the same weights."""
     stops = sorted(engine.runner.model.checkpoint.stop_ids)
     limit = requests[0].sampling.max_new_tokens
     return [

@@ -1,8 +1,9 @@
 """Decode and prefill beside Transformers' own ``generate`` on the same weights, in one run.
 
-``python -m tests.bench.bench_engine [--model demo|1b|FOLDER] [--repeats N]`` prints the table of the
-README: medians over alternating runs, and the ratio. Run it alone: a second process on a core makes
-torch's threads wait for each other. ``1b`` is a random checkpoint of InternVL2-1B's geometry.
+``python -m tests.bench.bench_engine [--model demo|1b|FOLDER] [--quantization none|8-bit|4-bit] [--threads N]`` prints
+the table of the README: medians over alternating runs, and the ratio. ``generate`` always has the weights as stored.
+Run it alone: a second process on a core makes torch's threads wait for each other. ``1b`` is a random checkpoint of
+InternVL2-1B's geometry.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import statistics
 import tempfile
 import time
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +26,7 @@ from tests.bench.checkpoints import INTERNVL2_1B, build_internvl2
 from vlmchat.conversation import Picture, user
 from vlmchat.engine.api import Request
 from vlmchat.engine.events import Finished
+from vlmchat.engine.loader import load_now
 from vlmchat.engine.torch_engine import TorchEngine
 from vlmchat.media.image import read_picture
 from vlmchat.options import LoadOptions, Sampling, VisionOptions
@@ -49,7 +52,7 @@ def ours(engine: TorchEngine, request: Request) -> Speed:
 
 
 def plain(engine: TorchEngine, request: Request) -> Speed:
-    """Answer with ``generate`` of the very same module: once for one token, once for all."""
+    """Answer with ``generate`` on the same weights: once for one token, once for all."""
     inputs = inputs_of(engine, request)
 
     def timed(tokens: int) -> float:
@@ -57,8 +60,9 @@ def plain(engine: TorchEngine, request: Request) -> Speed:
         generated(engine, inputs, max_new_tokens=tokens, min_new_tokens=tokens)
         return time.perf_counter() - start
 
-    first, whole = timed(1), timed(NEW_TOKENS)
-    return Speed(inputs["input_ids"].shape[1] / first, (NEW_TOKENS - 1) / (whole - first))
+    count = request.sampling.max_new_tokens
+    first, whole = timed(1), timed(count)
+    return Speed(inputs["input_ids"].shape[1] / first, (count - 1) / (whole - first))
 
 
 def inputs_of(engine: TorchEngine, request: Request) -> dict[str, torch.Tensor]:
@@ -76,10 +80,16 @@ def inputs_of(engine: TorchEngine, request: Request) -> dict[str, torch.Tensor]:
 def generated(engine: TorchEngine, inputs: dict[str, torch.Tensor], **options: object) -> torch.Tensor:
     """Run Transformers' ``generate``, greedily; returns the new ids."""
     model = engine.runner.model
-    module: Any = model.network.module
+    module = peer(model.about.folder, model.about.dtype)
     module.config.image_token_id = model.checkpoint.tokenizer.control("<IMG_CONTEXT>")
     found: torch.Tensor = module.generate(**inputs, do_sample=False, pad_token_id=0, **options)
     return found[0, inputs["input_ids"].shape[1] :]
+
+
+@lru_cache(1)
+def peer(folder: Path, dtype: Any) -> Any:
+    """Return Transformers' module with the weights of ``folder`` as stored: the engine lays its own out anew."""
+    return load_now(folder, LoadOptions(device="cpu", dtype=dtype)).network.module
 
 
 def picture(side: int) -> Picture:
@@ -96,24 +106,34 @@ def main() -> None:
     parser.add_argument("--model", default="demo")
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--dtype", default="auto")
+    parser.add_argument("--quantization", default="none")
+    parser.add_argument("--threads", type=int, help="instead of the engine's choice")
+    parser.add_argument("--tokens", type=int, default=NEW_TOKENS, help="decoded in each answer")
     arguments = parser.parse_args()
     engine = TorchEngine()
-    for _ in engine.load(folder_of(arguments.model), LoadOptions(dtype=arguments.dtype)):
+    for _ in engine.load(
+        folder_of(arguments.model), LoadOptions(dtype=arguments.dtype, quantization=arguments.quantization)
+    ):
         pass
+    if arguments.threads:
+        torch.set_num_threads(arguments.threads)
     # Nothing stops the answer early: every run decodes the same number of tokens.
     engine.runner.model.checkpoint.stop_ids = frozenset()
     words = min(PROMPT_WORDS, engine.runner.model.checkpoint.context_tokens // 8)
     requests = {
-        "text": Request((user("red " * words),), Sampling(max_new_tokens=NEW_TOKENS)),
+        "text": Request((user("red " * words),), Sampling(max_new_tokens=arguments.tokens)),
         "picture": Request(
-            (user("What is this?", picture(448)),), Sampling(max_new_tokens=NEW_TOKENS), VisionOptions(max_tiles=1)
+            (user("What is this?", picture(448)),),
+            Sampling(max_new_tokens=arguments.tokens),
+            VisionOptions(max_tiles=1),
         ),
     }
     about = engine.runner.model.about
     print(
         f"{platform.processor() or platform.machine()}, {torch.get_num_threads()} thread(s), torch {torch.__version__}"
     )
-    print(f"{arguments.model}: {about.dtype}, {about.weight_bytes / 1e6:,.0f} MB, medians of {arguments.repeats}\n")
+    held = f"{about.dtype}, {about.quantization}, {about.weight_bytes / 1e6:,.0f} MB"
+    print(f"{arguments.model}: {held}, medians of {arguments.repeats}\n")
     print("| | vlmchat tok/s | generate tok/s | ratio |\n| --- | ---: | ---: | ---: |")
     for name, request in requests.items():
         pairs = [(ours(engine, request), plain(engine, request)) for _ in range(arguments.repeats + 1)][1:]

@@ -20,15 +20,19 @@ from pathlib import Path
 import torch
 
 from tests.bench.checkpoints import INTERNVL2_1B, build_internvl2
-from vlmchat.engine.loader import load_now
+from vlmchat.engine.arrange import arrange
+from vlmchat.engine.loader import Model, load_now
 from vlmchat.engine.shards import open_shards
 from vlmchat.options import LoadOptions
 
 REPEATS = 5
+LAID_OUT = "bf16, laid out"
+"""As the engine does for a CPU: then arranged for its kernels."""
 BARE = "to fp32, the bare conversion"
 """Each tensor of the file converted and nothing else: what the memory allows."""
 WAYS: dict[str, LoadOptions | None] = {
     "bf16, mapped": LoadOptions(device="cpu", dtype="bfloat16"),
+    LAID_OUT: LoadOptions(device="cpu", dtype="bfloat16"),
     "to 8-bit": LoadOptions(device="cpu", dtype="bfloat16", quantization="8-bit"),
     "to 4-bit": LoadOptions(device="cpu", dtype="bfloat16", quantization="4-bit"),
     "to fp32 (twice the bytes)": LoadOptions(device="cpu", dtype="float32"),
@@ -46,10 +50,18 @@ def seconds(work: Callable[[], object]) -> float:
     return took
 
 
-def work_of(options: LoadOptions | None, folder: Path) -> Callable[[], object]:
-    """Return the load with ``options``, or the bare conversion."""
+def laid_out(folder: Path, options: LoadOptions) -> Model:
+    """Load and arrange."""
+    model = load_now(folder, options)
+    list(arrange(model))
+    return model
+
+
+def work_of(name: str, folder: Path) -> Callable[[], object]:
+    """Return the load that ``name`` says, or the bare conversion."""
+    options = WAYS[name]
     if options is not None:
-        return partial(load_now, folder, options)
+        return partial(laid_out if name == LAID_OUT else load_now, folder, options)
     (shard,) = open_shards(folder)
     return lambda: [shard.read(name).float() for name in shard.tensors()]
 
@@ -65,7 +77,7 @@ def main() -> None:
     print(f"{platform.machine()}, {torch.get_num_threads()} thread(s), {file.stat().st_size / 1e9:.1f} GB\n")
     print("| | load s | read s | ratio |\n| --- | ---: | ---: | ---: |")
     for name in arguments.ways:
-        work, pairs = work_of(WAYS[name], folder), []
+        work, pairs = work_of(name, folder), []
         # The first load imports the libraries and brings the file into the page cache.
         for _ in range(1 + arguments.repeats):
             pairs.append((seconds(work), seconds(file.read_bytes)))

@@ -19,7 +19,7 @@ from pathlib import Path
 import psutil
 from PIL import Image
 
-from tests.bench.bench_engine import folder_of, generated, inputs_of
+from tests.bench.bench_engine import folder_of, generated, inputs_of, peer
 from vlmchat.conversation import user
 from vlmchat.engine.api import Request
 from vlmchat.engine.torch_engine import TorchEngine
@@ -84,6 +84,7 @@ def loop(paths: Sequence[Path]) -> float:
     engine = TorchEngine()
     for _ in engine.load(folder_of("demo"), LoadOptions(dtype="float32")):
         pass
+    peer(engine.runner.model.about.folder, engine.runner.model.about.dtype)
     begun = time.perf_counter()
     for path in paths:
         inputs = inputs_of(engine, Request((user(QUESTION, read_picture(path)),)))

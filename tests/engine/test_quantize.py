@@ -10,8 +10,10 @@ from torch import nn
 
 from tests.bench.checkpoints import build_internvl2
 from vlmchat.conversation import user
+from vlmchat.engine import quantize
 from vlmchat.engine.api import Request
 from vlmchat.engine.generate import Runner
+from vlmchat.engine.grain import INT4_GROUP
 from vlmchat.engine.loader import Model, load_now
 from vlmchat.engine.quantize import BitsAndBytesLinear, Int4Linear, Int8Linear, QuantizedLinear
 from vlmchat.options import LoadOptions, Quantization, Sampling
@@ -53,6 +55,59 @@ def test_one_layer_stays_near(kind: type[QuantizedLinear], limit: float, bias: b
     layer = kind(linear)
     layer.take(linear.weight.data)
     assert 0 < relative_error(layer, linear) < limit
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize(("kind", "name"), [(Int8Linear, "INT8_ROWS"), (Int4Linear, "INT4_ROWS")])
+@pytest.mark.parametrize("bias", [True, False])
+@torch.no_grad()
+def test_many_rows_give_what_few_rows_give(
+    kind: type[QuantizedLinear], name: str, bias: bool, dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    torch.manual_seed(0)
+    linear = nn.Linear(96, 192, bias=bias, dtype=dtype)
+    layer = kind(linear)
+    layer.take(linear.weight.data)
+    inputs = torch.randn(2, 7, 96, dtype=dtype)
+    exact = nn.functional.linear(inputs.double(), held(layer), linear.bias.double() if bias else None)
+    for rows in (14, 15):  # 14 rows from the widened weights, then from the packed ones
+        monkeypatch.setattr(quantize, name, rows)
+        off = (layer(inputs).double() - exact).norm() / exact.norm()
+        # Of bfloat16 four roundings of 8 bits meet: weights, scales, product, bias.
+        assert off < (1e-6 if dtype == torch.float32 else 6e-3)
+
+
+def held(layer: QuantizedLinear) -> torch.Tensor:
+    """Return the weights [out, in] that ``layer`` holds, in float64: the plain rule, without a kernel."""
+    if isinstance(layer, Int8Linear):
+        return layer.weight.double() * layer.scales.double()[:, None]
+    assert isinstance(layer, Int4Linear)
+    levels = quantize.int4_levels(layer.packed, torch.float64)
+    scale, zero = layer.scales_and_zeros.double().repeat_interleave(INT4_GROUP, dim=0).unbind(dim=-1)
+    return (levels * scale + zero).T
+
+
+@torch.no_grad()
+def test_an_unknown_layout_is_left_to_the_kernel(monkeypatch: pytest.MonkeyPatch) -> None:
+    linear = nn.Linear(32, 64, bias=False)
+    layer = Int4Linear(linear)
+    layer.take(linear.weight.data)
+    inputs = torch.randn(quantize.INT4_ROWS, 32)
+    monkeypatch.setattr(quantize, "int4_layout_is_known", lambda: False)
+    monkeypatch.setattr(Int4Linear, "widened", lambda self: pytest.fail("must not be read"))
+    assert layer(inputs).shape == (quantize.INT4_ROWS, 64)
+
+
+@torch.no_grad()
+def test_a_vocabulary_is_quantized_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    linear = nn.Linear(32, 77, bias=False)
+    whole, parts = Int8Linear(linear), Int8Linear(linear)
+    whole.take(linear.weight.data)
+    monkeypatch.setattr(quantize, "_ROWS_AT_ONCE", 10)
+    parts.take(linear.weight.data)
+    assert torch.equal(whole.weight, parts.weight)
+    assert torch.equal(whole.scales, parts.scales)
+    assert relative_error(parts, linear) < 0.012
 
 
 @torch.no_grad()
@@ -109,6 +164,7 @@ def test_a_model_loads_quantized(folder: Path, quantization: Quantization, bits:
     assert small.about.quantization == quantization
     decoder = [layer for layer in small.network.blocks().modules() if isinstance(layer, QuantizedLinear)]
     assert len(decoder) == 2 * 7
+    assert isinstance(small.network.module.get_submodule("lm_head"), Int8Linear)
     tower = small.network.module.get_submodule("model.vision_tower")
     assert not [layer for layer in tower.modules() if isinstance(layer, QuantizedLinear)]
     weights = sum(layer.in_features * layer.out_features for layer in decoder)

@@ -42,14 +42,14 @@ def test_what_fits_is_said_with_its_room() -> None:
     text = verdict("internvl2:2b", LAPTOP)
     assert text == "fits in bf16 in main memory (16.0 GB free), with room for 4 pictures and 19k tokens"
     assert verdict("internvl2:8b", replace(LAPTOP, memory_free=9 * GB)) == (
-        "fits in 4-bit in main memory (9.0 GB free), with room for 1 picture and 9k tokens; "
+        "fits in 4-bit in main memory (9.0 GB free), with room for 2 pictures and 8k tokens; "
         "in bf16 it would need 7.6 GB more"
     )
 
 
 def test_what_does_not_fit_is_said_with_what_is_missing() -> None:
     assert verdict("internvl2:76b", LAPTOP) == (
-        "does not fit in main memory (16.0 GB free): in 4-bit it would need 44.1 GB more"
+        "does not fit in main memory (16.0 GB free): in 4-bit it would need 43.0 GB more"
     )
     assert not judge(sizes("internvl2:76b"), LAPTOP).fits
 
@@ -99,7 +99,7 @@ def test_a_load_that_cannot_succeed_is_refused_with_the_setting_that_would() -> 
     problem = refusal("internvl2:8b", replace(LAPTOP, memory_free=8 * GB))
     assert problem.exit_code == 5
     assert problem.message == "internvl2:8b needs 16.1 GB in bf16; 8.0 GB of memory is free."
-    assert problem.hint == "Use --quantization 4-bit: that needs 6.6 GB."
+    assert problem.hint == "Use --quantization 4-bit: that needs 6.2 GB."
     assert "Pick a smaller model" in refusal("internvl2:76b", LAPTOP).hint
     assert "Pick a smaller model" in refusal("cogvlm2:19b-int4", LAPTOP).hint
 

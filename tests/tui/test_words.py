@@ -134,7 +134,7 @@ def test_the_verdict_is_the_engines_in_english_and_holds_its_numbers_in_chinese(
 def test_the_verdict_in_chinese_to_the_letter() -> None:
     text.use("zh")
     assert fit_text(fit("internvl2:8b", machine(free=9))) == (
-        "以 4-bit 在主内存中（空闲 9.0 GB）可以运行，还能容纳 1 张图片和 9k 词元；以 bf16 还差 7.6 GB"
+        "以 4-bit 在主内存中（空闲 9.0 GB）可以运行，还能容纳 2 张图片和 8k 词元；以 bf16 还差 7.6 GB"
     )
     assert fit_text(None) == ""
 

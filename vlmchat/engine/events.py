@@ -12,8 +12,10 @@ from typing import Literal, TypeAlias
 
 from vlmchat.errors import VlmchatError
 
-Stage: TypeAlias = Literal["waiting", "libraries", "config", "tokenizer", "weights", "unpacking", "audit", "ready"]
-"""``waiting``: a kept engine works for another program."""
+Stage: TypeAlias = Literal[
+    "waiting", "libraries", "config", "tokenizer", "weights", "unpacking", "audit", "arranging", "ready"
+]
+"""``waiting``: a kept engine works for another program; ``arranging``: weights are laid out for the CPU's kernels."""
 FinishReason: TypeAlias = Literal["stop", "length", "interrupted"]
 
 

@@ -81,7 +81,7 @@ def estimate(sizes: Sizes, quantization: Quantization, dtype: Dtype, kind: Kind,
         quantization=held.word,
         dtype=word,
         kind=kind,
-        weights=held.part(sizes.decoder, decoder=True) + held.vision() + sizes.ends * item,
+        weights=held.part(sizes.decoder, decoder=True) + held.vision() + held.ends(),
         vision=held.vision(),
         kv_per_token=sizes.kv_numbers_per_token * item,
         copies_per_token=repeated + longest_pass(kind) * (item + _BOOL),
@@ -118,6 +118,15 @@ class Held:
     def vision(self) -> int:
         """Return the bytes of the visual side, which no quantization on the fly touches."""
         return sum(self.part(part, decoder=False) for part in self.sizes.vision)
+
+    def ends(self) -> int:
+        """Return the bytes of embedding, output head and last norm; on a CPU the head has 8 bits in either setting."""
+        sizes, hidden = self.sizes, self.sizes.attention.hidden
+        quantized = self.quantization != "none" and self.kind == "cpu" and sizes.packing is None
+        if not quantized or sizes.tied or hidden % INT4_GROUP:
+            return sizes.ends * self.item
+        weights = sizes.vocabulary * hidden
+        return (sizes.ends - weights + sizes.vocabulary) * self.item + weights
 
     def loading(self) -> int:
         """Return what the largest layer takes while it is quantized or, on a CPU, unpacked."""

@@ -23,7 +23,7 @@ INT4_GROUP = 32
 against 4.25 at 128. It is the more exact choice: 7.5 % of the weights' norm is lost on Gaussian weights."""
 INT4_OUTPUTS = 16
 """torch's 4-bit kernel packs output features in blocks of this many."""
-QUANTIZING_BYTES: Mapping[str, int] = {"8-bit": 10, "4-bit": 14}
+QUANTIZING_BYTES: Mapping[str, int] = {"8-bit": 7, "4-bit": 14}
 """Bytes alive at once for each weight of the layer that is being quantized on a CPU: itself in 16 bits and
 float32 values on their way to levels (counted in ``quantize.py``, checked by ``tests/engine/test_fit.py``)."""
 

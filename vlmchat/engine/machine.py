@@ -58,11 +58,10 @@ def look(downloads: Path) -> Machine:
     Args:
         downloads: where checkpoints go; need not exist yet.
     """
-    free, total = _memory()
-    limit = _container_room()
+    free, total = memory()
     return Machine(
-        memory_free=min([free, *limit[:1]]),
-        memory_total=min([total, *limit[1:]]),
+        memory_free=free,
+        memory_total=total,
         disk_free=shutil.disk_usage(existing(downloads)).free,
         gpus=_gpus(),
         unified=sys.platform == "darwin" and os.uname().machine == "arm64",
@@ -104,7 +103,14 @@ def _gpus() -> tuple[Gpu, ...]:
     return tuple(Gpu(at, *cards[index]) for at, index in enumerate(chosen) if index in cards)
 
 
-def _memory() -> tuple[int, int]:
+def memory() -> tuple[int, int]:
+    """Return free and total bytes of main memory, a container's limit counted as its end."""
+    free, total = _whole_memory()
+    limit = _container_room()
+    return min([free, *limit[:1]]), min([total, *limit[1:]])
+
+
+def _whole_memory() -> tuple[int, int]:
     """Return free and total bytes of main memory."""
     try:
         lines = (line.split() for line in _MEMINFO.read_text(encoding="ascii").splitlines())

@@ -118,6 +118,7 @@ class TorchEngine:
         # Late on purpose: these imports take 4 CPU-seconds, and they belong to this thread.
         import torch
 
+        from vlmchat.engine.arrange import arrange
         from vlmchat.engine.device import choose_threads
         from vlmchat.engine.feature_files import FeatureFiles
         from vlmchat.engine.generate import Runner
@@ -131,6 +132,9 @@ class TorchEngine:
         model = yield from load(folder, options, stopped)
         if model is not None:
             torch.set_num_threads(choose_threads(model.about.weight_bytes, self._interactive))
+            yield from arrange(model, stopped)
+            if stopped():
+                return
             self._runner, self._options = Runner(model), options
             if self._feature_bytes:
                 files = FeatureFiles(places().features, self._feature_bytes)

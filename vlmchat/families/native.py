@@ -15,6 +15,7 @@ from transformers.cache_utils import Cache
 from transformers.configuration_utils import PreTrainedConfig
 
 from vlmchat.families.family import Span
+from vlmchat.families.lean import LeanDecoder
 from vlmchat.families.masks import Order
 
 Masks: TypeAlias = Tensor | dict[str, Tensor] | None
@@ -49,11 +50,20 @@ class TiedHead(nn.Module):
         logits: Tensor = self._embedding[0](hidden)
         return logits
 
+    def as_linear(self) -> nn.Linear:
+        """Return an ordinary head over the same weight."""
+        weight = self._embedding[0].weight
+        linear = nn.Linear(weight.shape[1], weight.shape[0], bias=False, device="meta")
+        linear.weight = weight
+        return linear
+
 
 class NativeNetwork:
     """A model with a decoder and ``lm_head``, weights on the meta device when built."""
 
     joins_tiles = True
+    runs_lean = True
+    """Its decoder may be driven by :class:`~vlmchat.families.lean.LeanDecoder`."""
 
     def __init__(self, architecture: Any, config: PreTrainedConfig) -> None:
         """Build Transformers' class ``architecture`` for ``config``."""
@@ -63,6 +73,7 @@ class NativeNetwork:
         self.module: nn.Module = model.eval()
         self._inner = model.model
         self._text: Any = model.get_decoder()
+        self.lean = LeanDecoder(self._text) if self.runs_lean and LeanDecoder.knows(self._text) else None
 
     def tie_head(self) -> None:
         """Make the output head one with the token embedding: its own weight is not stored."""
@@ -75,10 +86,13 @@ class NativeNetwork:
 
     def hidden_states(self, span: Span, cache: Cache) -> Tensor:
         """Run ``span`` behind ``cache``; return the last hidden states [rows, length, hidden]."""
+        masks = self.masks(span, cache)
+        if self.lean is not None and not isinstance(masks, dict) and self.lean.serves():
+            return self.lean(span.embeddings, span.positions, masks, cache)
         hidden: Tensor = self._text(
             inputs_embeds=span.embeddings,
             position_ids=span.positions,
-            attention_mask=self.masks(span, cache),
+            attention_mask=masks,
             past_key_values=cache,
             use_cache=True,
         ).last_hidden_state

@@ -12,10 +12,10 @@ from typing import ClassVar, NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 from transformers.activations import ACT2FN
 from transformers.cache_utils import Cache
 
+from vlmchat.families.attention import causal_attention
 from vlmchat.families.cogvlm2.config import CogVLM2Config
 from vlmchat.families.cogvlm2.vision import VisionTower
 from vlmchat.families.family import Span
@@ -151,32 +151,6 @@ class Attention(nn.Module):
         keys, values = past_key_values.update(rotate(key, cos, sin), value, self.layer)
         attended = causal_attention(rotate(query, cos, sin), keys, values, order.seen).transpose(1, 2).flatten(2)
         return routed(attended, routes, self.language.dense, vision and vision.dense)
-
-
-def causal_attention(query: Tensor, keys: Tensor, values: Tensor, seen: Tensor | None) -> Tensor:
-    """Attend from the last places of each row.
-
-    Args:
-        query: [rows, heads, length, head size], the newest ``length`` places.
-        keys: [rows, kv heads, total, head size]; consecutive query heads share one.
-        values: as ``keys``.
-        seen: bool [rows, 1, length, total], what each place attends to; None where the rows are equally far.
-
-    Returns:
-        [rows, heads, length, head size]
-    """
-    length, total = query.shape[2], keys.shape[2]
-    groups = query.shape[1] // keys.shape[1]
-    if length == 1:
-        # One place sees everything, so the heads of a group can stand as its places: no key is copied.
-        folded = query.reshape(len(query), keys.shape[1], groups, -1)
-        return functional.scaled_dot_product_attention(folded, keys, values, attn_mask=seen).reshape(query.shape)
-    keys, values = (states.repeat_interleave(groups, dim=1) for states in (keys, values))
-    if seen is None and length == total:
-        return functional.scaled_dot_product_attention(query, keys, values, is_causal=True)
-    if seen is None:
-        seen = torch.ones(length, total, dtype=torch.bool, device=query.device).tril(total - length)
-    return functional.scaled_dot_product_attention(query, keys, values, attn_mask=seen)
 
 
 class ExpertMlp(nn.Module):

@@ -24,6 +24,7 @@ class GenericNetwork(NativeNetwork):
     """One model of a class that Transformers has, weights still on the meta device when built."""
 
     joins_tiles = False
+    runs_lean = False
 
     def __init__(self, config: GenericConfig, processor: PictureProcessor, names: Collection[str]) -> None:
         """Build it.

@@ -163,7 +163,9 @@ TABLE: dict[str, str] = {
     "status.loading.tokenizer": "加载中 · 分词器",
     "status.loading.weights": "加载中 · 权重 {done} / {total}",
     "status.loading.shards": "加载中 · 权重 {shard}/{shards} · {done} / {total}",
+    "status.loading.unpacking": "加载中 · 正在解包权重",
     "status.loading.audit": "加载中 · 检查每个张量",
+    "status.loading.arranging": "加载中 · 正在排列权重",
     "status.loading.ready": "就绪",
     # small notices
     "toast.copied": "已复制最后一个回答。",

@@ -163,7 +163,9 @@ TABLE: dict[str, str] = {
     "status.loading.tokenizer": "loading · tokenizer",
     "status.loading.weights": "loading · weights {done} of {total}",
     "status.loading.shards": "loading · weights {shard}/{shards} · {done} of {total}",
+    "status.loading.unpacking": "loading · unpacking the weights",
     "status.loading.audit": "loading · checking every tensor",
+    "status.loading.arranging": "loading · laying the weights out",
     "status.loading.ready": "ready",
     # small notices
     "toast.copied": "Copied the last answer.",
