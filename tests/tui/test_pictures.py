@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 from PIL import Image
-from textual.events import Paste
+from textual.events import Key, Paste
 from textual.widgets import Input
 
 from tests.fakes import ScriptedEngine
@@ -548,6 +548,27 @@ async def test_a_question_that_waited_is_held_back_too(folder: Path) -> None:
         await run.until(lambda: len(run.draft.pictures) == 2)
         assert run.questions == []
     assert not engine.requests
+
+
+async def test_what_is_typed_behind_the_at_sign_before_the_list_is_there_belongs_to_the_list(folder: Path) -> None:
+    async with driven(build()) as run:
+        await run.ready()
+        for key in ("@", "o", "x", "backspace", "l", "d", "enter"):
+            run.app.post_message(Key(key, key if len(key) == 1 else None))
+        await run.until(lambda: [it.name for it in run.draft.pictures] == ["old.png"])
+        await run.pilot.press("h", "i")
+        assert run.draft.text == "hi"
+
+
+async def test_the_at_sign_and_what_follows_are_text_when_the_list_is_left(folder: Path) -> None:
+    async with driven(build()) as run:
+        await run.ready()
+        for key in "@cat":
+            run.app.post_message(Key(key, key))
+        screen = await picker(run)
+        await run.until(lambda: screen.words == "cat")
+        await run.pilot.press("escape", "s")
+        await run.until(lambda: run.draft.text == "@cats")
 
 
 async def test_a_video_is_a_chip_and_is_asked_about(folder: Path) -> None:

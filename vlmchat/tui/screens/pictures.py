@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Callable
 from threading import Event
 from typing import ClassVar
 
@@ -38,8 +39,14 @@ class PicturesScreen(Listing[Candidate]):
     BINDINGS: ClassVar[list[BindingType]] = bindings("pictures")
     scope: ClassVar[Scope] = "pictures"
 
-    def __init__(self) -> None:
+    def __init__(self, typed: Callable[[], str] = str) -> None:
+        """List pictures for what is typed.
+
+        Args:
+            typed: takes what was typed for this list before it was there; Enter is a line's end.
+        """
         super().__init__(say("pictures.title"), say("pictures.filter"))
+        self._typed = typed
         self.words_left = ""
         """What was typed when the list was left."""
         self._left = Event()
@@ -62,10 +69,21 @@ class PicturesScreen(Listing[Candidate]):
         super().on_mount()
         self.show_rows("", (), say("pictures.searching"))
         self._search()
+        # Keys that came before this screen are still being handed out.
+        self.call_after_refresh(self._go_on)
 
     def on_unmount(self) -> None:
         """End the search."""
         self._left.set()
+
+    def _go_on(self) -> None:
+        """Stand as if all that was typed had been typed here."""
+        words, entered, _ = self._typed().partition("\n")
+        line = self.query_one(Input)
+        line.value = words + line.value
+        line.cursor_position = len(line.value)
+        if entered:
+            self.action_choose()
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
         """Offer Enter only where there is something to attach."""

@@ -96,7 +96,7 @@ class Picturing(Screen[None]):
         event.stop()
         from vlmchat.tui.screens.pictures import PicturesScreen
 
-        screen = PicturesScreen()
+        screen = PicturesScreen(self.prompt.area.take_sought)
 
         def back(source: str | None) -> None:
             self._picked(source)

@@ -68,14 +68,27 @@ class PromptArea(TextArea):
         )
         self._send = send
         """Called at once and not by message, so that a character typed after Enter is not sent with the question."""
+        self._sought: str | None = None
+        """Typed behind an @ while the list of pictures is on its way; Enter is a line's end. None: no @ was typed."""
+
+    def take_sought(self) -> str:
+        """Return what was typed behind the @ so far; from now on keys are text again."""
+        taken, self._sought = self._sought or "", None
+        return taken
 
     async def _on_key(self, event: Key) -> None:
         """Keep Enter in its place among the characters; look for a path when a word ends."""
+        if self._sought is not None:
+            event.stop()
+            event.prevent_default()
+            self._sought = _typed_on(self._sought, event)
+            return
         if event.key == "space":
             self.post_message(self.Wants("look"))
         elif event.character == "@" and self._at_word_start():
             event.stop()
             event.prevent_default()
+            self._sought = ""
             self.post_message(self.Wants("seek"))
         elif event.key == "backspace" and self.cursor_location == (0, 0) and self.selection.is_empty:
             self.post_message(self.Wants("drop"))
@@ -123,6 +136,14 @@ class PromptArea(TextArea):
     def action_page(self, direction: int) -> None:
         """Scroll the chat while the cursor stays here."""
         self.post_message(self.Wants("up" if direction < 0 else "down"))
+
+
+def _typed_on(text: str, event: Key) -> str:
+    if event.key == "backspace":
+        return text[:-1]
+    if event.key == "enter":
+        return f"{text}\n"
+    return text + (event.character if event.is_printable and event.character else "")
 
 
 class PromptBox(Vertical):
