@@ -44,15 +44,16 @@ def test_a_fast_source_is_read_only_a_little_ahead(engine: TorchEngine) -> None:
 
     def source() -> Iterator[Request]:
         nonlocal taken
-        for _ in range(20):
+        for _ in range(60):
             taken += 1
             yield asked("Hello", tokens=2)[0]
 
     for _, event in engine.generate_many(source(), 3):
         finished += isinstance(event, Finished)
         ahead = max(ahead, taken - finished)
-    assert finished == taken == 20
-    assert ahead <= 3 + 3 + 1 + 3  # in the batch, waiting, in hand, and said to be finished a little later
+    assert finished == taken == 60
+    # In the batch, encoded ahead, waiting, in hand; the rest are finished, and said to be so a little later.
+    assert ahead <= 3 + 3 + 3 + 1 + 10
 
 
 def test_what_the_source_raises_comes_after_the_answers_before_it(engine: TorchEngine) -> None:
@@ -75,8 +76,10 @@ def test_cancel_and_leaving_end_a_batch(engine: TorchEngine) -> None:
         found.append((number, event))
         if len(found) > 30:
             cancel.set()
-    # An answer of its own end may have come while the cancel was on its way.
-    assert [end.reason for end in ends(found).values()][-1] == "interrupted"
+    # Answers may have come to their own end while the cancel was on its way.
+    reasons = {end.reason for end in ends(found).values()}
+    assert "interrupted" in reasons
+    assert reasons <= {"interrupted", "stop"}
     assert next(endless)  # its thread has left it
     leaving = engine.generate_many(asked("Tell me.", "Tell us.", tokens=20000), 2)
     next(leaving)

@@ -131,7 +131,7 @@ async def test_one_key_sorts_and_the_bar_stays_on_its_model() -> None:
             assert screen.row.reference == "internvl2:1b"
             first[order] = models_of(screen)[0].reference
         assert first["disk"] == "demo"
-        assert first["fit"] == "ovis2:16b"
+        assert first["fit"] == "cogvlm2:19b"
         assert first["context"] == "internvl2:4b"
         assert [row.reference for row in models_of(screen)] == [spec.name for spec in catalog().rows]
 

@@ -9,7 +9,9 @@ query heads stand as places of one head (2.2 ms a layer against 0.05 at 450 toke
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
+from functools import partial
+from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor
@@ -20,6 +22,9 @@ from transformers.models.phi3.modeling_phi3 import Phi3Model
 from transformers.models.qwen2.modeling_qwen2 import Qwen2Model
 
 from vlmchat.families.attention import causal_attention, causal_mask
+
+Keep: TypeAlias = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
+"""Takes the keys and values of new places; returns those of all places."""
 
 
 class LeanDecoder:
@@ -52,7 +57,7 @@ class LeanDecoder:
             hidden: [rows, length, hidden].
             positions: int64 [rows, length].
             seen: bool [rows, 1, length, keys]; None where the rows are equally far.
-            cache: with a layer for each of the decoder's.
+            cache: what it holds grows by ``length``.
         """
         self.calls += 1
         length, before = hidden.shape[1], cache.get_seq_length()
@@ -60,18 +65,18 @@ class LeanDecoder:
             seen = causal_mask(length, before + length, hidden.device)
         cos, sin = self._text.rotary_emb(hidden, position_ids=positions)
         tables = cos.unsqueeze(2), _signed(sin).unsqueeze(2)
-        for layer, kept in zip(self._text.layers, cache.layers, strict=True):
+        for at, layer in enumerate(self._text.layers):
             # Straight from the table of parts: a module's own look-up takes a microsecond, 12 times a layer.
             parts = layer._modules
-            normed = _normed(hidden, parts["input_layernorm"])
-            hidden = hidden + self._attended(normed, parts["self_attn"], tables, seen, kept)
+            normed, keep = _normed(hidden, parts["input_layernorm"]), partial(cache.update, layer_idx=at)
+            hidden = hidden + self._attended(normed, parts["self_attn"], tables, seen, keep)
             hidden = hidden + _gated(_normed(hidden, parts["post_attention_layernorm"]), parts["mlp"])
         return _normed(hidden, self._text.norm)
 
     def _attended(
-        self, hidden: Tensor, attention: Any, tables: tuple[Tensor, Tensor], seen: Tensor | None, kept: Any
+        self, hidden: Tensor, attention: Any, tables: tuple[Tensor, Tensor], seen: Tensor | None, keep: Keep
     ) -> Tensor:
-        """Return the attention layer's output [rows, length, hidden]; keys and values go into ``kept``."""
+        """Return the attention layer's output [rows, length, hidden]; ``keep`` takes the new keys and values."""
         size: int = attention.head_dim
         turning = (self._heads + self._kv_heads) * size
         parts = attention._modules
@@ -83,7 +88,7 @@ class LeanDecoder:
             value = parts["v_proj"](hidden)
         turned = _turned(both.view(*both.shape[:2], -1, size), *tables).transpose(1, 2)
         query, key = turned[:, : self._heads], turned[:, self._heads :]
-        keys, values = kept.update(key, value.view(*value.shape[:2], -1, size).transpose(1, 2))
+        keys, values = keep(key, value.view(*value.shape[:2], -1, size).transpose(1, 2))
         attended = causal_attention(query, keys, values, seen).transpose(1, 2).flatten(2)
         mapped: Tensor = parts["o_proj"](attended)
         return mapped

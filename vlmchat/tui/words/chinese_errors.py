@@ -74,6 +74,7 @@ SENTENCES: dict[str, str] = {
     "Memory ran out while {0}.": "{0}时内存不足。",
     "loading the weights": "加载权重",
     "unpacking the weights": "解包权重",
+    "laying the weights out": "排列权重",
     "answering": "回答",
     "Use a smaller model, --quantization 4-bit, or fewer tiles (--max-tiles).": (
         "请使用较小的模型、4-bit 量化或更少的分块（F9）。"
