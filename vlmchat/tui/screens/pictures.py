@@ -46,7 +46,7 @@ class PicturesScreen(Listing[Candidate]):
             typed: takes what was typed for this list before it was there; Enter is a line's end.
         """
         super().__init__(say("pictures.title"), say("pictures.filter"))
-        self._typed = typed
+        self._already = typed
         self.words_left = ""
         """What was typed when the list was left."""
         self._left = Event()
@@ -78,7 +78,7 @@ class PicturesScreen(Listing[Candidate]):
 
     def _go_on(self) -> None:
         """Stand as if all that was typed had been typed here."""
-        words, entered, _ = self._typed().partition("\n")
+        words, entered, _ = self._already().partition("\n")
         line = self.query_one(Input)
         line.value = words + line.value
         line.cursor_position = len(line.value)
