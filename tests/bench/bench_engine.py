@@ -29,7 +29,7 @@ from vlmchat.engine.events import Finished
 from vlmchat.engine.loader import load_now
 from vlmchat.engine.torch_engine import TorchEngine
 from vlmchat.media.image import read_picture
-from vlmchat.options import LoadOptions, Sampling, VisionOptions
+from vlmchat.options import Dtype, LoadOptions, Sampling, VisionOptions
 
 NEW_TOKENS = 64
 PROMPT_WORDS = 400
@@ -92,12 +92,21 @@ def peer(folder: Path, dtype: Any) -> Any:
     return load_now(folder, LoadOptions(device="cpu", dtype=dtype)).network.module
 
 
-def picture(side: int) -> Picture:
-    """Return a noisy square picture of one tile."""
+def picture(width: int, height: int) -> Picture:
+    """Return a noisy picture."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "noise.png"
-        Image.effect_noise((side, side), 80).convert("RGB").save(path)
+        Image.effect_noise((width, height), 80).convert("RGB").save(path)
         return read_picture(path)
+
+
+def opened_1b(dtype: Dtype) -> TorchEngine:
+    """Load InternVL2-1B's geometry on the CPU, and print on what it runs."""
+    engine = TorchEngine()
+    for _ in engine.load(folder_of("1b"), LoadOptions(device="cpu", dtype=dtype)):
+        pass
+    print(f"{platform.machine()}, {torch.get_num_threads()} thread(s), torch {torch.__version__}, {dtype}\n")
+    return engine
 
 
 def main() -> None:
@@ -123,7 +132,7 @@ def main() -> None:
     requests = {
         "text": Request((user("red " * words),), Sampling(max_new_tokens=arguments.tokens)),
         "picture": Request(
-            (user("What is this?", picture(448)),),
+            (user("What is this?", picture(448, 448)),),
             Sampling(max_new_tokens=arguments.tokens),
             VisionOptions(max_tiles=1),
         ),

@@ -11,7 +11,6 @@ import argparse
 import gc
 import platform
 import statistics
-import tempfile
 import time
 from collections.abc import Callable
 from functools import partial
@@ -19,7 +18,7 @@ from pathlib import Path
 
 import torch
 
-from tests.bench.checkpoints import INTERNVL2_1B, build_internvl2
+from tests.bench.bench_engine import folder_of
 from vlmchat.engine.arrange import arrange
 from vlmchat.engine.loader import Model, load_now
 from vlmchat.engine.shards import open_shards
@@ -72,7 +71,7 @@ def main() -> None:
     parser.add_argument("--ways", nargs="+", choices=WAYS, default=list(WAYS))
     parser.add_argument("--repeats", type=int, default=REPEATS)
     arguments = parser.parse_args()
-    folder = build_internvl2(Path(tempfile.gettempdir()) / "vlmchat-bench-1b", INTERNVL2_1B, torch.bfloat16)
+    folder = folder_of("1b")
     file = folder / "model.safetensors"
     print(f"{platform.machine()}, {torch.get_num_threads()} thread(s), {file.stat().st_size / 1e9:.1f} GB\n")
     print("| | load s | read s | ratio |\n| --- | ---: | ---: | ---: |")

@@ -8,7 +8,6 @@ InternVL2-1B's geometry (InternViT-300M, Qwen2-0.5B), random weights. Run it alo
 from __future__ import annotations
 
 import argparse
-import platform
 import statistics
 import tempfile
 import time
@@ -18,15 +17,14 @@ from typing import Any
 
 import torch
 
-from tests.bench.bench_engine import picture
-from tests.bench.checkpoints import INTERNVL2_1B, build_internvl2
+from tests.bench.bench_engine import opened_1b, picture
 from vlmchat.conversation import user
 from vlmchat.engine.api import Request
 from vlmchat.engine.events import Finished
 from vlmchat.engine.feature_files import FeatureFiles
 from vlmchat.engine.known_pictures import KnownPictures
 from vlmchat.engine.torch_engine import TorchEngine
-from vlmchat.options import LoadOptions, Sampling, VisionOptions
+from vlmchat.options import Sampling, VisionOptions
 
 SIDE = 448
 
@@ -87,7 +85,9 @@ def first_token(engine: TorchEngine, request: Request) -> Finished:
 
 def known(engine: TorchEngine, folder: Path) -> None:
     """Print the time to the first token about a picture of one tile: new, new and written, known."""
-    request = Request((user("What is this?", picture(SIDE)),), Sampling(max_new_tokens=1), VisionOptions(max_tiles=1))
+    request = Request(
+        (user("What is this?", picture(SIDE, SIDE)),), Sampling(max_new_tokens=1), VisionOptions(max_tiles=1)
+    )
     pictures = engine.runner.pictures
     found: dict[str, list[Finished]] = {"new, cache off": [], "new, written": [], "known": []}
     first_token(engine, request)
@@ -116,11 +116,7 @@ def main() -> None:
     parser.add_argument("--passes", type=int, nargs="+", default=[1, 2, 4, 13])
     parser.add_argument("--repeats", type=int, default=3)
     arguments = parser.parse_args()
-    folder = build_internvl2(Path(tempfile.gettempdir()) / "vlmchat-bench-1b", INTERNVL2_1B, torch.bfloat16)
-    engine = TorchEngine()
-    for _ in engine.load(folder, LoadOptions(device="cpu", dtype=arguments.dtype)):
-        pass
-    print(f"{platform.machine()}, {torch.get_num_threads()} thread(s), torch {torch.__version__}, {arguments.dtype}\n")
+    engine = opened_1b(arguments.dtype)
     tiles(engine, arguments.passes, arguments.repeats)
     with tempfile.TemporaryDirectory() as features:
         known(engine, Path(features))

@@ -8,20 +8,19 @@ InternVL2-1B's language model (Qwen2-0.5B), random weights in bfloat16. Run it a
 from __future__ import annotations
 
 import argparse
-import platform
 import statistics
-import tempfile
 import time
-from pathlib import Path
 
 import torch
 
-from tests.bench.checkpoints import INTERNVL2_1B, build_internvl2
+from tests.bench.bench_engine import opened_1b
+from tests.bench.checkpoints import INTERNVL2_1B
 from vlmchat.conversation import Message, assistant, user
 from vlmchat.engine.api import Request
 from vlmchat.engine.events import Finished
 from vlmchat.engine.torch_engine import TorchEngine
-from vlmchat.options import LoadOptions, Sampling
+from vlmchat.families.attention import causal_attention
+from vlmchat.options import Sampling
 
 TURNS = 16
 DECODED = 16
@@ -80,7 +79,7 @@ def attention_s(length: int) -> float:
     for _ in range(DECODED):
         start = time.perf_counter()
         for keys, values in held:
-            torch.nn.functional.scaled_dot_product_attention(query, keys, values, enable_gqa=True)
+            causal_attention(query, keys, values, None)
         taken.append(time.perf_counter() - start)
     return statistics.median(taken)
 
@@ -121,12 +120,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--tokens", type=int, default=8000)
     arguments = parser.parse_args()
-    folder = build_internvl2(Path(tempfile.gettempdir()) / "vlmchat-bench-1b", INTERNVL2_1B, torch.bfloat16)
-    engine = TorchEngine()
-    for _ in engine.load(folder, LoadOptions(device="cpu", dtype="bfloat16")):
-        pass
+    engine = opened_1b("bfloat16")
     engine.runner.model.checkpoint.stop_ids = frozenset()
-    print(f"{platform.machine()}, {torch.get_num_threads()} thread(s), torch {torch.__version__}\n")
     past = history(engine, arguments.tokens)
     turns(engine, past)
     growth(engine, past, engine.runner.model.about.kv_bytes_per_token)
