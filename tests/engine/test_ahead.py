@@ -94,7 +94,8 @@ def test_the_next_picture_is_encoded_before_the_present_answer_ends(
     monkeypatch.setattr(network, "hidden_states", decoder)
     found = answered(runner, requests[:2], 1)
     assert sorted(ends(found)) == [0, 1]
-    assert encoders == [threading.current_thread().name, "vlmchat-ahead"]
+    # Which of the two begins first is left to the system.
+    assert sorted(encoders) == sorted([threading.current_thread().name, "vlmchat-ahead"])
 
 
 @pytest.mark.parametrize("width", [1, 2, 4])

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from pathlib import Path
+from threading import Event
+from typing import Any
 
 import pytest
 
@@ -70,6 +72,28 @@ async def test_reopened_chat_goes_on(tmp_path: Path) -> None:
         assert run.draft.pictures
     assert [message.text for message in engine.requests[0].messages] == ["What is it?", "A disc.", "And now?"]
     assert len(store.chat(chat_id).turns) == 4
+
+
+async def test_a_list_that_comes_after_the_screen_was_left_is_dropped(monkeypatch: pytest.MonkeyPatch) -> None:
+    store, may_come, came = ChatStore(), Event(), Event()
+    read = ChatStore.chats
+
+    def slowly(self: ChatStore, *args: Any, **options: Any) -> Any:
+        assert may_come.wait(20)
+        found = read(self, *args, **options)
+        came.set()
+        return found
+
+    async with driven(build(store=store)) as run:
+        await run.ready()
+        monkeypatch.setattr(ChatStore, "chats", slowly)
+        screen = await opened(run)
+        screen.dismiss(None)
+        screen.query_one(".listing").remove()  # as Textual does while it takes the screen away
+        may_come.set()
+        await run.until(came.is_set)
+        await run.until(lambda: run.app.screen is run.chat)
+        await run.asked("Are you there?")
 
 
 async def test_search_as_you_type_and_its_hits() -> None:

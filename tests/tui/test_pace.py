@@ -31,6 +31,7 @@ from vlmchat.tui.pace import (
     Pace,
 )
 from vlmchat.tui.widgets.answer import AnswerText as Body
+from vlmchat.tui.widgets.answer import AnswerView
 
 DEMO = Path(__file__).resolve().parents[2] / "vlmchat" / "demo" / "checkpoint"
 LONG = "A **red** circle and a `blue` square.\n\n" * 40
@@ -222,3 +223,15 @@ def test_what_a_load_leaves_alive_is_not_collected_again_until_it_goes() -> None
     assert gc.get_freeze_count() > 10_000
     engine.close()
     assert gc.get_freeze_count() == 0
+
+
+async def test_an_answer_is_tended_before_it_stands_on_the_screen() -> None:
+    async with driven(build()) as run:
+        await run.ready()
+        transcript = run.chat.transcript
+        mounted = transcript.turns.mount(AnswerView())
+        transcript.tend()
+        transcript.unfold()
+        await mounted
+        transcript.tend()
+        assert len(transcript.turns.query(Body)) == 1

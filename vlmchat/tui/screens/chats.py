@@ -20,6 +20,7 @@ from vlmchat.store.chats import ChatStore
 from vlmchat.store.model import ChatSummary
 from vlmchat.tui.actions import Scope, bindings
 from vlmchat.tui.chats import export_chat
+from vlmchat.tui.screens.dialog import LASTING
 from vlmchat.tui.screens.listing import Listing
 from vlmchat.tui.screens.panel import LinePanel
 from vlmchat.tui.telling import complain, tell
@@ -96,7 +97,7 @@ class ChatsScreen(Listing[ChatSummary]):
             panel = LinePanel(say("panel.rename"), one_line(row.title), say("panel.rename.keys"))
             self.app.push_screen(panel, partial(self._rename, row.id))
 
-    @work(group="write")
+    @work(group=LASTING)
     async def action_delete(self) -> None:
         """Delete the marked chat at once; it can be brought back."""
         row = self.marked
@@ -110,7 +111,7 @@ class ChatsScreen(Listing[ChatSummary]):
         self._say("toast.deleted", row)
         await self._refresh()
 
-    @work(group="write")
+    @work(group=LASTING)
     async def action_restore(self) -> None:
         """Bring back what was deleted last."""
         if not self._deleted:
@@ -121,7 +122,7 @@ class ChatsScreen(Listing[ChatSummary]):
         self._say("toast.restored", row)
         await self._refresh()
 
-    @work(group="write")
+    @work(group=LASTING)
     async def action_archive(self) -> None:
         """Take the marked chat out of the list, or put an archived one back."""
         row = self.marked
@@ -136,7 +137,7 @@ class ChatsScreen(Listing[ChatSummary]):
         self.query_one(".listing").border_title = say("chats.archived" if self._archived else "chats.title")
         self._list()
 
-    @work(group="write")
+    @work(group=LASTING)
     async def action_export(self) -> None:
         """Write the marked chat as one HTML file."""
         row = self.marked
@@ -158,13 +159,15 @@ class ChatsScreen(Listing[ChatSummary]):
 
     async def _refresh(self) -> None:
         """Read the list for the words typed; what comes too late is dropped."""
+        if self.left:
+            return
         words = self.words
         try:
             rows = await asyncio.to_thread(self._store.chats, words, _PAGE, archived=self._archived)
         except VlmchatError as error:
             complain(self, error)
             return
-        if words == self.words:
+        if not self.left and words == self.words:
             before = self.marked
             mark = next((at for at, row in enumerate(rows) if before is not None and row.id == before.id), 0)
             empty = "chats.no_match" if words.strip() else "chats.none_archived" if self._archived else "chats.none"

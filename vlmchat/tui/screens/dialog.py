@@ -6,9 +6,17 @@ from textual.app import ScreenStackError
 from textual.await_complete import AwaitComplete
 from textual.screen import ModalScreen, ScreenResultType
 
+LASTING = "write"
+"""Group of workers that go on when their dialog is left: they change what is stored."""
+
 
 class Dialog(ModalScreen[ScreenResultType]):
     """A screen over the chat; dismissed with what was chosen."""
+
+    @property
+    def left(self) -> bool:
+        """Whether it has been left; its widgets may be gone already."""
+        return self not in self.app.screen_stack
 
     def dismiss(self, result: ScreenResultType | None = None) -> AwaitComplete:
         """Leave with ``result``; a second time does nothing.
@@ -20,4 +28,10 @@ class Dialog(ModalScreen[ScreenResultType]):
             on_top = self.app.screen is self
         except ScreenStackError:
             on_top = False
-        return super().dismiss(result) if on_top else AwaitComplete()
+        if not on_top:
+            return AwaitComplete()
+        # Textual takes the widgets away first and ends the workers after that, which would draw on what is gone.
+        for worker in list(self.workers):
+            if worker.node is self and worker.group != LASTING:
+                worker.cancel()
+        return super().dismiss(result)

@@ -84,6 +84,8 @@ class AnswerView(TurnView):
         self._stats = stats if shown is None else stats_of(shown)
         self._lines = LongLines()
         self._stream: MarkdownStream | None = None
+        # Here and not in compose: the column may be tended before that.
+        self._body = AnswerText(self._lines.feed(printable(self.text)))
         self._fold = Fold()
 
     @property
@@ -109,7 +111,7 @@ class AnswerView(TurnView):
 
     def compose(self) -> ComposeResult:
         """Text above, figures below."""
-        yield AnswerText(self._lines.feed(printable(self.text)))
+        yield self._body
         yield Static(Content(self._stats), classes="stats")
 
     def on_mount(self) -> None:
@@ -123,20 +125,20 @@ class AnswerView(TurnView):
 
     def tend(self, window: Window, may: Callable[[Widget], bool]) -> None:
         """Lay out only the blocks near ``window``, and the last one while it grows."""
-        body = self.query_one(AnswerText)
-        growing = body.children[-1] if self._stream is not None and body.children else None
-        self._fold.tend(body, window, lambda block: block is not growing and may(block))
+        blocks = self._body.children
+        growing = blocks[-1] if self._stream is not None and blocks else None
+        self._fold.tend(self._body, window, lambda block: block is not growing and may(block))
 
     def unfold(self) -> None:
         """Lay all blocks out."""
-        self._fold.open(self.query_one(AnswerText))
+        self._fold.open(self._body)
 
     async def write(self, text: str) -> None:
         """Add what the model wrote."""
         if not text:
             return
         if self._stream is None:
-            self._stream = Markdown.get_stream(self.query_one(AnswerText))
+            self._stream = Markdown.get_stream(self._body)
             self.show_stats("")
         self.text += text
         await self._stream.write(self._lines.feed(printable(text)))
@@ -150,7 +152,7 @@ class AnswerView(TurnView):
             # Held-back characters, or blanks that the family strips: the stored text is the truth.
             self._lines = LongLines()
             self.unfold()
-            await self.query_one(AnswerText).update(self._lines.feed(printable(self.text)))
+            await self._body.update(self._lines.feed(printable(self.text)))
         self.show_stats(stats_of(shown), stopped=_is_cut(shown))
 
     async def end_stream(self) -> None:
