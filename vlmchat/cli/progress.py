@@ -15,6 +15,7 @@ _STAGES: dict[Stage, str] = {
     "weights": "Loading the weights",
     "unpacking": "Unpacking the weights",
     "audit": "Checking the weights",
+    "compiling": "Compiling for this processor, once",
     "arranging": "Laying the weights out for this processor",
 }
 

@@ -13,9 +13,10 @@ from typing import Literal, TypeAlias
 from vlmchat.errors import VlmchatError
 
 Stage: TypeAlias = Literal[
-    "waiting", "libraries", "config", "tokenizer", "weights", "unpacking", "audit", "arranging", "ready"
+    "waiting", "libraries", "config", "tokenizer", "weights", "unpacking", "audit", "compiling", "arranging", "ready"
 ]
-"""``waiting``: a kept engine works for another program; ``arranging``: weights are laid out for the CPU's kernels."""
+"""``waiting``: a kept engine works for another program; ``compiling``: once on a machine, the code of a decode step;
+``arranging``: weights are laid out for the CPU's kernels."""
 FinishReason: TypeAlias = Literal["stop", "length", "interrupted"]
 
 

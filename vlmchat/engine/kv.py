@@ -69,8 +69,7 @@ class InPlaceLayer(CacheLayerMixin):
             self.lazy_initialization(key_states, value_states)
         length, start = key_states.shape[-2], self.extent.longest
         end = start + length
-        if end > self.keys.shape[-2]:
-            self._grow(_blocks(end))
+        self.reserve(end)
         if self.extent.level:
             self.keys[:, :, start:end] = key_states
             self.values[:, :, start:end] = value_states
@@ -79,6 +78,11 @@ class InPlaceLayer(CacheLayerMixin):
             self.keys[rows, :, columns] = key_states.transpose(1, 2)
             self.values[rows, :, columns] = value_states.transpose(1, 2)
         return self.keys[:, :, :end], self.values[:, :, :end]
+
+    def reserve(self, end: int) -> None:
+        """Have room for ``end`` places; the buffers move if they grow."""
+        if end > self.keys.shape[-2]:
+            self._grow(_blocks(end))
 
     def take(self, pieces: Sequence[tuple[InPlaceLayer, int, int]]) -> None:
         """Become rows made of ``pieces``: (layer, its row, how many of its places)."""

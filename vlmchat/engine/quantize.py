@@ -25,6 +25,8 @@ from torch.nn import functional
 from vlmchat.engine.grain import INT4_GROUP, INT4_OUTPUTS
 from vlmchat.errors import UsageError
 from vlmchat.families.family import Network
+from vlmchat.families.fused.stored import Stored
+from vlmchat.families.fused.table import INT4, INT8
 from vlmchat.families.packed.base import PackedLinear, replace_linears
 from vlmchat.options import Quantization
 
@@ -98,6 +100,10 @@ class Int8Linear(QuantizedLinear):
             outputs = functional.linear(flat, self.weight.to(flat.dtype)) * self.scales
         return self._finished(outputs, inputs)
 
+    def stored(self) -> Stored:
+        """Return the weights as compiled code reads them."""
+        return Stored(INT8, self.weight, self.out_features, self.scales, self.bias)
+
     @classmethod
     def joined(cls, layers: Sequence[Self]) -> Self | None:
         """Return one layer that gives the outputs of all ``layers`` side by side."""
@@ -139,6 +145,11 @@ class Int4Linear(QuantizedLinear):
         scales, zeros = (part.unsqueeze(1) for part in self.scales_and_zeros.unbind(dim=-1))
         levels = int4_levels(self.packed, scales.dtype).view(-1, INT4_GROUP, self.out_features)
         return torch.addcmul(zeros, levels, scales).view(self.in_features, self.out_features)
+
+    def stored(self) -> Stored | None:
+        """Return the weights as compiled code reads them, which knows one layout and scales in bfloat16."""
+        known = self._widens() and self.scales_and_zeros.dtype == torch.bfloat16
+        return Stored(INT4, self.packed, self.out_features, self.scales_and_zeros, self.bias) if known else None
 
     def _widens(self) -> bool:
         return self.out_features % _INT4_BLOCK == 0 and int4_layout_is_known()

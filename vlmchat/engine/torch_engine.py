@@ -121,6 +121,7 @@ class TorchEngine:
         from vlmchat.engine.arrange import arrange
         from vlmchat.engine.device import choose_threads
         from vlmchat.engine.feature_files import FeatureFiles
+        from vlmchat.engine.fuse import compiled, fuse
         from vlmchat.engine.generate import Runner
         from vlmchat.engine.known_pictures import KnownPictures
         from vlmchat.engine.loader import load
@@ -131,10 +132,14 @@ class TorchEngine:
         yield from self._unload(stopped)
         model = yield from load(folder, options, stopped)
         if model is not None:
-            torch.set_num_threads(choose_threads(model.about.weight_bytes, self._interactive))
-            yield from arrange(model, stopped)
+            threads = choose_threads(model.about.weight_bytes, self._interactive)
+            torch.set_num_threads(threads)
+            fused = yield from compiled(model)
+            yield from arrange(model, stopped, fused)
             if stopped():
                 return
+            if fused:
+                fuse(model, threads)
             self._runner, self._options = Runner(model), options
             if self._feature_bytes:
                 files = FeatureFiles(places().features, self._feature_bytes)

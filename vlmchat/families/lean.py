@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import torch
 from torch import Tensor
@@ -23,6 +23,9 @@ from transformers.models.qwen2.modeling_qwen2 import Qwen2Model
 
 from vlmchat.families.attention import causal_attention, causal_mask
 
+if TYPE_CHECKING:
+    from vlmchat.families.fused.step import FusedStep
+
 Keep: TypeAlias = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
 """Takes the keys and values of new places; returns those of all places."""
 
@@ -32,10 +35,12 @@ class LeanDecoder:
 
     def __init__(self, text: Any) -> None:
         """Take the decoder, weights loaded or not yet."""
-        self._text = text
+        self.text = text
         config = text.config
         self._heads: int = config.num_attention_heads
         self._kv_heads: int = config.num_key_value_heads
+        self.fused: FusedStep | None = None
+        """Computes single tokens in compiled code where it is set."""
         self.calls = 0
         """Spans computed here; tests look whether any was."""
 
@@ -46,9 +51,13 @@ class LeanDecoder:
         plain = getattr(text.config, "sliding_window", None) is None and kinds == {"full_attention"}
         return type(text) in (Qwen2Model, LlamaModel, Phi3Model) and plain
 
+    def gates_with_silu(self) -> bool:
+        """Say whether the MLPs' activation is the usual one."""
+        return str(self.text.config.hidden_act) in ("silu", "swish")
+
     def serves(self) -> bool:
         """Say no where Accelerate's hooks move data between the layers."""
-        return not any("_hf_hook" in vars(part) for part in (self._text, *self._text.layers))
+        return not any("_hf_hook" in vars(part) for part in (self.text, *self.text.layers))
 
     def __call__(self, hidden: Tensor, positions: Tensor, seen: Tensor | None, cache: Cache) -> Tensor:
         """Run embeddings behind ``cache``; return what the last norm makes of them.
@@ -61,17 +70,19 @@ class LeanDecoder:
         """
         self.calls += 1
         length, before = hidden.shape[1], cache.get_seq_length()
+        if self.fused is not None and self.fused.serves(len(hidden), length) and before:
+            return self.fused.hidden_states(hidden, positions, cache)
         if seen is None and length > 1 and before:
             seen = causal_mask(length, before + length, hidden.device)
-        cos, sin = self._text.rotary_emb(hidden, position_ids=positions)
+        cos, sin = self.text.rotary_emb(hidden, position_ids=positions)
         tables = cos.unsqueeze(2), _signed(sin).unsqueeze(2)
-        for at, layer in enumerate(self._text.layers):
+        for at, layer in enumerate(self.text.layers):
             # Straight from the table of parts: a module's own look-up takes a microsecond, 12 times a layer.
             parts = layer._modules
             normed, keep = _normed(hidden, parts["input_layernorm"]), partial(cache.update, layer_idx=at)
             hidden = hidden + self._attended(normed, parts["self_attn"], tables, seen, keep)
             hidden = hidden + _gated(_normed(hidden, parts["post_attention_layernorm"]), parts["mlp"])
-        return _normed(hidden, self._text.norm)
+        return _normed(hidden, self.text.norm)
 
     def _attended(
         self, hidden: Tensor, attention: Any, tables: tuple[Tensor, Tensor], seen: Tensor | None, keep: Keep

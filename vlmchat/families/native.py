@@ -117,6 +117,9 @@ class NativeNetwork:
 
     def logits(self, hidden: Tensor) -> Tensor:
         """Return float32 logits [.., vocab] of hidden states [.., hidden]."""
+        fused = self.lean.fused if self.lean is not None else None
+        if fused is not None and hidden.ndim == 2 and fused.serves(len(hidden), 1):
+            return fused.logits(hidden)
         logits: Tensor = self.module.get_submodule("lm_head")(hidden).float()
         return logits
 

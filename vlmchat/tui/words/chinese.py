@@ -165,6 +165,7 @@ TABLE: dict[str, str] = {
     "status.loading.shards": "加载中 · 权重 {shard}/{shards} · {done} / {total}",
     "status.loading.unpacking": "加载中 · 正在解包权重",
     "status.loading.audit": "加载中 · 检查每个张量",
+    "status.loading.compiling": "加载中 · 正在为此处理器编译（仅一次）",
     "status.loading.arranging": "加载中 · 正在排列权重",
     "status.loading.ready": "就绪",
     # small notices

@@ -165,6 +165,7 @@ TABLE: dict[str, str] = {
     "status.loading.shards": "loading · weights {shard}/{shards} · {done} of {total}",
     "status.loading.unpacking": "loading · unpacking the weights",
     "status.loading.audit": "loading · checking every tensor",
+    "status.loading.compiling": "loading · compiling for this processor, once",
     "status.loading.arranging": "loading · laying the weights out",
     "status.loading.ready": "ready",
     # small notices

@@ -1,0 +1,60 @@
+"""Decode steps in compiled code where the model and the machine allow it (:mod:`vlmchat.families.fused`)."""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from importlib.util import find_spec
+
+import torch
+
+from vlmchat.engine.device import SMALL_MODEL
+from vlmchat.engine.events import Loading
+from vlmchat.engine.loader import Model
+from vlmchat.engine.quantize import HEAD
+from vlmchat.families.fused.stored import stored
+from vlmchat.families.lean import LeanDecoder
+from vlmchat.families.native import NativeNetwork, TiedHead
+
+
+def compiled(model: Model) -> Generator[Loading, None, bool]:
+    """Have the code for ``model``'s steps compiled, which takes seconds once on a machine; say whether it is there."""
+    if not fusible(model) or find_spec("numba") is None:
+        return False
+    yield Loading("compiling")
+    # Late: numba takes half a second, and small models are better off without.
+    from vlmchat.families.fused.team import compile_now
+
+    return compile_now()
+
+
+def fuse(model: Model, threads: int) -> None:
+    """Let ``threads`` threads compute ``model``'s decode steps from now on; its layers must stay as they are."""
+    lean = _lean(model)
+    if lean is not None:
+        from vlmchat.families.fused.step import FusedStep
+
+        lean.fused = FusedStep(lean.text, _head(model), model.dtype, threads)
+
+
+def fusible(model: Model) -> bool:
+    """Say whether compiled code knows every layer of ``model``, and the model is worth it.
+
+    A model of which one core's cache holds a good part answers before numba is imported.
+    """
+    lean = _lean(model)
+    served = model.device.type == "cpu" and model.dtype in (torch.float32, torch.bfloat16)
+    if lean is None or not served or model.about.weight_bytes < SMALL_MODEL:
+        return False
+    linears = [layer for layer in model.network.blocks().modules() if hasattr(layer, "in_features")]
+    return lean.gates_with_silu() and all(stored(layer) is not None for layer in (*linears, _head(model)))
+
+
+def _lean(model: Model) -> LeanDecoder | None:
+    network = model.network
+    lean = network.lean if isinstance(network, NativeNetwork) else None
+    return lean if lean is not None and lean.serves() else None
+
+
+def _head(model: Model) -> torch.nn.Module | None:
+    head = model.network.module._modules.get(HEAD)
+    return head.as_linear() if isinstance(head, TiedHead) else head

@@ -1,0 +1,250 @@
+"""The arithmetic of a decode step, compiled by numba: products, norms, rotation, attention.
+
+Rounding is that of torch's modules in the model's dtype: states are float32 in memory, ``narrow`` ones with the values
+of bfloat16.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numba import carray, types
+from numba.extending import overload
+
+from vlmchat.families.fused import table as t
+from vlmchat.families.fused.machine import bytes_at, compiled, floats_at, words_at
+from vlmchat.families.fused.vectors import (
+    BLOCK,
+    LANES,
+    OUTPUTS,
+    ROWS,
+    block_with_four,
+    block_with_one,
+    rows_of_bytes,
+    rows_of_floats,
+    rows_of_words,
+)
+
+PLACES = 256
+"""Keys that are scored at once, so that scores and values stay in the first cache."""
+_LEAST = np.float32(-1e30)
+"""Below every score; infinity is no number to the compiler here."""
+ONE = np.float32(1)
+_SERIES = tuple(np.float32(1 / divisor) for divisor in (720, 120, 24, 6, 2))
+"""Of the exponential."""
+
+
+def widened(value: Any) -> Any:
+    """Return a stored weight, key or value as float32, in compiled code: a word is the upper half of its bits."""
+    raise TypeError("not in Python")
+
+
+def _widened(value: Any) -> Any:
+    if isinstance(value, types.Integer) and value.bitwidth == 16:
+        return lambda value: np.uint32(np.uint32(value) << np.uint32(16)).view(np.float32)
+    return lambda value: np.float32(value)
+
+
+overload(widened, strict=False)(_widened)
+
+
+@compiled
+def bits(value: Any) -> Any:
+    """Return float32 ``value`` rounded to bfloat16, to even, as the upper half of its bits."""
+    word = np.float32(value).view(np.uint32)
+    return np.uint32(word + np.uint32(0x7FFF) + ((word >> np.uint32(16)) & np.uint32(1))) >> np.uint32(16)
+
+
+@compiled
+def rounded(value: Any, narrow: Any) -> Any:
+    """Round to bfloat16 if the model computes in it."""
+    return np.uint32(bits(value) << np.uint32(16)).view(np.float32) if narrow else np.float32(value)
+
+
+@compiled
+def exponential(value: Any) -> Any:
+    """Return e**value to 4e-6, within 87 of zero: a polynomial, which a loop computes many at a time."""
+    power = min(max(np.float32(value), np.float32(-87)), np.float32(87)) * np.float32(1.44269504)
+    whole = np.floor(power + np.float32(0.5))
+    rest = (power - whole) * np.float32(0.69314718)
+    series = _SERIES[0] * rest + _SERIES[1]
+    series = series * rest + _SERIES[2]
+    series = series * rest + _SERIES[3]
+    series = series * rest + _SERIES[4]
+    series = (series * rest + ONE) * rest + ONE
+    return series * np.uint32((np.int32(whole) + np.int32(127)) << np.int32(23)).view(np.float32)
+
+
+@compiled
+def times_one(weights: Any, inputs: Any, outputs: Any) -> None:
+    """Multiply ``weights`` [outputs, inputs] with one row: a plain loop reads memory as fast as it can be read."""
+    for output in range(len(outputs)):
+        total = np.float32(0)
+        for column in range(len(inputs)):
+            total += widened(weights[output, column]) * inputs[column]
+        outputs[output] = total
+
+
+@compiled
+def times_fours(form: Any, weights: Any, inputs: Any, outputs: Any, count: Any) -> None:
+    """Multiply ``count`` outputs' weights with ``inputs`` [a multiple of ROWS, inputs]: ROWS rows read one together."""
+    (rows, width), span = inputs.shape, outputs.shape[1]
+    for output in range(0, count, OUTPUTS):
+        for row in range(0, rows, ROWS):
+            source, into = inputs[row:].ctypes.data, outputs[row:, output:].ctypes.data
+            if form == t.FLOAT32:
+                rows_of_floats(weights + 4 * output * width, source, width, into, span)
+            elif form == t.BFLOAT16:
+                rows_of_words(weights + 2 * output * width, source, width, into, span)
+            else:
+                rows_of_bytes(weights + output * width, source, width, into, span)
+
+
+@compiled
+def times_rest(form: Any, weights: Any, inputs: Any, outputs: Any) -> None:
+    """Multiply weights [outputs, inputs] at an address with one row of inputs."""
+    shape = (len(outputs), len(inputs))
+    if form == t.FLOAT32:
+        times_one(carray(floats_at(weights), shape), inputs, outputs)
+    elif form == t.BFLOAT16:
+        times_one(carray(words_at(weights), shape), inputs, outputs)
+    else:
+        times_one(carray(bytes_at(weights), shape), inputs, outputs)
+
+
+@compiled
+def times(form: Any, weights: Any, inputs: Any, outputs: Any) -> None:
+    """Multiply weights [outputs, inputs] at an address with ``inputs`` [rows, inputs]."""
+    (rows, width), count = inputs.shape, outputs.shape[1]
+    fours, pairs = 0 if width % LANES else rows - rows % ROWS, count - count % OUTPUTS
+    # Eight rows at a time: sixteen of width 896 would push each other out of the first cache.
+    for row in range(0, fours, 2 * ROWS):
+        behind = min(row + 2 * ROWS, fours)
+        times_fours(form, weights, inputs[row:behind], outputs[row:behind], pairs)
+    size = 4 if form == t.FLOAT32 else 2 if form == t.BFLOAT16 else 1
+    for row in range(fours if pairs < count else 0):
+        times_rest(form, weights + pairs * width * size, inputs[row], outputs[row, pairs:])
+    for row in range(fours, rows):
+        times_rest(form, weights, inputs[row], outputs[row])
+
+
+@compiled
+def times_packed(weights: Any, scales: Any, stride: Any, inputs: Any, outputs: Any) -> None:
+    """Multiply 4-bit weights with ``inputs`` [rows, inputs]."""
+    (rows, width), span = inputs.shape, outputs.shape[1]
+    fours = rows - rows % 4
+    for block in range(0, span, BLOCK):
+        packed, factors = weights + block // 2 * width, scales + 4 * block
+        for row in range(0, fours, 4):
+            into = outputs[row:, block:].ctypes.data
+            block_with_four(packed, factors, stride, inputs[row:].ctypes.data, width, into, span)
+        for row in range(fours, rows):
+            into = outputs[row:, block:].ctypes.data
+            block_with_one(packed, factors, stride, inputs[row:].ctypes.data, width, into, span)
+
+
+@compiled
+def finished(form: Any, scales: Any, bias: Any, outputs: Any, narrow: Any) -> None:
+    """Scale, round and shift sums [rows, outputs] as the module in torch does: quantized ones round before the bias."""
+    rows, count = outputs.shape
+    factors, shifts = carray(floats_at(scales), count), carray(floats_at(bias), count)
+    for row in range(rows):
+        for at in range(count):
+            value = outputs[row, at]
+            if form == t.INT8:
+                value *= factors[at]
+            if form == t.INT8 or form == t.INT4:
+                value = rounded(value, narrow)
+            if bias:
+                value += shifts[at]
+            outputs[row, at] = rounded(value, narrow)
+
+
+@compiled
+def mapped(form: Any, stride: Any, places: Any, inputs: Any, outputs: Any, narrow: Any) -> None:
+    """Give the outputs [rows, outputs] of a linear layer; ``places`` are the addresses of weights, scales and bias."""
+    if form == t.INT4:
+        times_packed(places[0], places[1], stride, inputs, outputs)
+    else:
+        times(form, places[0], inputs, outputs)
+    finished(form, places[1], places[2], outputs, narrow)
+
+
+@compiled
+def normalised(inputs: Any, weight: Any, epsilon: Any, outputs: Any, narrow: Any) -> None:
+    """Normalise by the root of the mean square."""
+    total = np.float32(0)
+    for at in range(len(inputs)):
+        total += inputs[at] * inputs[at]
+    factor = np.float32(1) / np.sqrt(total / np.float32(len(inputs)) + epsilon)
+    for at in range(len(inputs)):
+        outputs[at] = rounded(rounded(inputs[at] * factor, narrow) * weight[at], narrow)
+
+
+@compiled
+def turn(states: Any, cos: Any, sin: Any, outputs: Any, narrow: Any) -> None:
+    """Turn one head's states to their place; a head may be turned in its first part only."""
+    width, half = len(cos), len(cos) // 2
+    for at in range(width):
+        other = -states[at + half] if at < half else states[at - half]
+        product = rounded(states[at] * cos[at], narrow)
+        outputs[at] = rounded(product + rounded(other * sin[at], narrow), narrow)
+    for at in range(width, len(states)):
+        outputs[at] = states[at]
+
+
+@compiled
+def scored(keys: Any, query: Any, scores: Any, scale: Any) -> Any:
+    """Score ``keys`` [places, head size]; return the greatest score."""
+    greatest = _LEAST
+    for place in range(len(keys)):
+        total = np.float32(0)
+        for at in range(len(query)):
+            total += widened(keys[place, at]) * query[at]
+        scores[place] = total * scale
+        greatest = max(greatest, scores[place])
+    return greatest
+
+
+@compiled
+def gathered(values: Any, scores: Any, greatest: Any, sums: Any) -> Any:
+    """Add ``values`` [places, head size] by their weight to ``sums``; return the sum of the weights."""
+    total = np.float32(0)
+    for place in range(len(values)):
+        scores[place] = exponential(scores[place] - greatest)
+        total += scores[place]
+    for place in range(len(values)):
+        weight = scores[place]
+        for at in range(len(sums)):
+            sums[at] += weight * widened(values[place, at])
+    return total
+
+
+@compiled
+def attended(keys: Any, values: Any, queries: Any, room: Any, scale: Any, outputs: Any, narrow: Any) -> None:
+    """Attend from the last place to ``keys`` and ``values`` [places, head size], block by block.
+
+    ``queries`` [heads, head size] are turned and share the keys; ``room`` takes [heads, head size + 2] sums and
+    ``PLACES`` scores. Outputs are [heads, head size].
+    """
+    heads, size = queries.shape
+    sums = room[: heads * (size + 2)].reshape((heads, size + 2))
+    scores = room[heads * (size + 2) :]
+    for head in range(heads):
+        for at in range(size + 1):
+            sums[head, at] = 0
+        sums[head, size + 1] = _LEAST
+    for first in range(0, len(keys), PLACES):
+        behind = min(first + PLACES, len(keys))
+        for head in range(heads):
+            known = sums[head, size + 1]
+            greatest = max(known, scored(keys[first:behind], queries[head], scores, scale))
+            faded = exponential(known - greatest)
+            for at in range(size + 1):
+                sums[head, at] *= faded
+            sums[head, size] += gathered(values[first:behind], scores, greatest, sums[head, :size])
+            sums[head, size + 1] = greatest
+    for head in range(heads):
+        for at in range(size):
+            outputs[head, at] = rounded(sums[head, at] / sums[head, size], narrow)

@@ -1,0 +1,258 @@
+"""A decoder's modules -> the tables of a step, and the step itself.
+
+Why: torch computes one token's linear layers at 6 to 13 G weights a second on two AVX-512 cores whose memory gives 15
+(bfloat16) or 27 (8 bits), and between them some 20 calls a layer each hand work to threads and back. Here a token is
+one call, without Python's lock.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, TypeAlias
+
+import numpy as np
+import torch
+from torch import Tensor
+from transformers.cache_utils import Cache
+
+from vlmchat.families.fused import table as t
+from vlmchat.families.fused.kernels import PLACES
+from vlmchat.families.fused.stored import Stored, all_stored
+from vlmchat.families.fused.table import Tables, zeros
+from vlmchat.families.fused.team import Team
+from vlmchat.families.fused.vectors import BLOCK
+
+_PIECE_BYTES = 64 * 1024
+"""Weights of a piece, about: some 5 us of reading, so that threads end together and taking pieces costs little."""
+Pieces: TypeAlias = list[tuple[int, ...]]
+ROWS = 16
+"""Rows of a step at most: beyond, a matrix product of torch's is faster."""
+_SIZES = {t.FLOAT32: 32, t.BFLOAT16: 16, t.INT8: 8, t.INT4: 4}
+"""Bits of a weight by its form."""
+
+
+class FusedStep:
+    """Runs one new token of each of some rows through a decoder, and hidden states through its head."""
+
+    def __init__(self, text: Any, head: Any, dtype: torch.dtype, threads: int) -> None:
+        """Write the tables for the modules as they are; their weights must stay where they are from now on.
+
+        Args:
+            text: a decoder of a kind that :class:`~vlmchat.families.lean.LeanDecoder` knows, on the CPU.
+            head: its output head.
+            dtype: of states, keys and values: float32 or bfloat16.
+            threads: how many take part.
+
+        Raises:
+            LookupError: a layer is of a kind that is not served.
+        """
+        self._dtype, self._rotary = dtype, text.rotary_emb
+        plan = Plan(text, all_stored([head])[0], dtype)
+        self.tables = plan.tables(threads)
+        self._plan = plan
+        self._team = Team(self.tables, threads)
+        self._inputs, self._normed, self._logits = map(torch.from_numpy, (plan.hidden, plan.normed, plan.logits))
+        self._turning = torch.from_numpy(self.tables.turning)
+        self.steps = 0
+        """Tokens that went through; tests look whether any did."""
+
+    @staticmethod
+    def serves(rows: int, length: int) -> bool:
+        """Say whether a pass of ``rows`` times ``length`` tokens is a step."""
+        return rows <= ROWS and length == 1
+
+    def hidden_states(self, embeddings: Tensor, positions: Tensor, cache: Cache) -> Tensor:
+        """Run one token of each row behind ``cache``; return what the last norm makes of it [rows, 1, hidden].
+
+        Args:
+            embeddings: [rows, 1, hidden], at most ``ROWS`` rows.
+            positions: int64 [rows, 1].
+            cache: not empty; every row gets a place more.
+        """
+        rows = len(embeddings)
+        starts = cache.layers[0].extent.lengths
+        for at, layer in enumerate(cache.layers):
+            layer.reserve(max(starts) + 1)
+            self.tables.kept[at] = layer.keys.data_ptr(), layer.values.data_ptr()
+        self.tables.places[:rows] = starts
+        self.tables.control[t.CAPACITY] = cache.layers[0].keys.shape[2]
+        waves = self._rotary(embeddings, position_ids=positions)
+        width = self.tables.control[t.TURNED] = waves[0].shape[-1]
+        for table, wave in zip(self._turning, waves, strict=True):
+            table[:rows, :width].copy_(wave[:, 0])
+        self._inputs[:rows].copy_(embeddings[:, 0])
+        self._run(rows, 0, self._plan.head)
+        self.steps += 1
+        return self._normed[:rows, None].to(self._dtype, copy=True)
+
+    def logits(self, hidden: Tensor) -> Tensor:
+        """Return float32 logits [rows, vocab] of ``hidden`` [rows, hidden], rounded to the dtype as the head does."""
+        rows = len(hidden)
+        self._normed[:rows].copy_(hidden)
+        self._run(rows, self._plan.head, self._plan.head + 1)
+        return self._logits[:rows].clone()
+
+    def _run(self, rows: int, first: int, last: int) -> None:
+        self.tables.control[t.ROWS] = rows
+        self._team.run(first, last)
+
+
+class Plan:
+    """The operations of a step, their pieces, and the memory between them."""
+
+    def __init__(self, text: Any, head: Stored, dtype: torch.dtype) -> None:
+        """Write them down for the layers of ``text``, and ``head``."""
+        config, attention = text.config, text.layers[0].self_attn
+        self._narrow = dtype == torch.bfloat16
+        self._heads, self._kv_heads = config.num_attention_heads, config.num_key_value_heads
+        self._size: int = attention.head_dim
+        self._epsilon = text.norm.variance_epsilon
+        self._held: list[Any] = []
+        """Everything whose address stands in a table."""
+        self._operations: list[tuple[int, ...]] = []
+        self._pieces: list[tuple[int, ...]] = []
+        self._widest, self._most = config.hidden_size, 0
+        self.hidden, self.normed = self._floats(ROWS, config.hidden_size), self._floats(ROWS, config.hidden_size)
+        self.logits = self._floats(ROWS, head.outputs)
+        self._fresh = self._floats(ROWS, self._heads + 2 * self._kv_heads, self._size)
+        self._queries, self._answers = (self._floats(ROWS, self._heads, self._size) for _ in range(2))
+        self._gated = self._floats(ROWS, config.intermediate_size)
+        for at, layer in enumerate(text.layers):
+            self._attention(at, layer)
+            self._mlp(layer)
+        self._operation(t.NORMALISE, self.hidden, text.norm, [self._piece({t.OUTPUT: self.normed.ctypes.data})], 0)
+        self.head = len(self._operations)
+        """The operation of the head; those before it are the decoder."""
+        self._map(t.MAP, self.normed, None, [head], self.logits)
+
+    def tables(self, threads: int) -> Tables:
+        """Return the tables for so many threads."""
+        # Of one thread: its inputs and twice its outputs, or the sums and scores of attention.
+        mine = max(ROWS * (self._widest + 2 * self._most), self._heads * (self._size + 2) + PLACES)
+        layers = sum(operation[t.KIND] == t.ATTEND for operation in self._operations)
+        operations, pieces = np.array(self._operations, np.int64), np.array(self._pieces, np.int64)
+        return Tables(
+            control=zeros(t.INSIDE + 8 * threads),
+            operations=operations,
+            pieces=pieces,
+            counters=zeros(len(operations), t.COUNTER_COLUMNS),
+            kept=zeros(layers, 2),
+            places=zeros(ROWS),
+            fresh=self._fresh,
+            queries=self._queries,
+            answers=self._answers,
+            turning=self._floats(2, ROWS, self._size),
+            room=zeros(threads, mine, dtype=np.float32),
+            epsilon=np.float32(self._epsilon),
+            narrow=self._narrow,
+        )
+
+    def _attention(self, at: int, layer: Any) -> None:
+        """Write down one layer's attention."""
+        parts = layer.self_attn._modules
+        names = ("qkv_proj",) if "qkv_proj" in parts else ("q_proj", "k_proj", "v_proj")
+        self._map(t.MAP, self.hidden, layer.input_layernorm, all_stored([parts[name] for name in names]), self._fresh)
+        group = self._heads // self._kv_heads
+        pieces = [
+            self._piece({t.LAYER: at, t.KV_HEAD: head, t.FIRST_HEAD: head * group, t.HEADS: group})
+            for head in range(self._kv_heads)
+        ]
+        self._operation(t.TURN, self._fresh, None, pieces, 0)
+        self._operation(t.ATTEND, self._queries, None, pieces, 0)
+        self._map(t.MAP_AND_ADD, self._answers, None, all_stored([parts["o_proj"]]), self.hidden)
+
+    def _mlp(self, layer: Any) -> None:
+        """Write down one layer's gated MLP."""
+        parts, norm = layer.mlp._modules, layer.post_attention_layernorm
+        if "gate_up_proj" in parts:
+            (both,) = all_stored([parts["gate_up_proj"]])
+            gate, up = (_part(both, half * both.outputs // 2, both.outputs // 2) for half in (0, 1))
+            stride = both.outputs
+        else:
+            gate, up = all_stored([parts["gate_proj"], parts["up_proj"]])
+            stride = gate.outputs
+        self._map(t.MAP_AND_GATE, self.hidden, norm, [gate], self._gated, [up], stride)
+        self._map(t.MAP_AND_ADD, self._gated, None, all_stored([parts["down_proj"]]), self.hidden)
+
+    def _floats(self, *shape: int) -> Any:
+        made = zeros(*shape, dtype=np.float32)
+        self._held.append(made)
+        return made
+
+    def _address(self, tensor: Tensor | None, dtype: torch.dtype | None = None) -> int:
+        """Return where ``tensor`` lies, or a copy of it in ``dtype``, and keep it there."""
+        if tensor is None:
+            return 0
+        kept = tensor.detach() if dtype is None else tensor.detach().to(dtype)
+        self._held.append(kept)
+        return kept.data_ptr()
+
+    def _piece(self, columns: dict[int, int]) -> tuple[int, ...]:
+        return tuple(columns.get(column, 0) for column in range(t.PIECE_COLUMNS))
+
+    def _operation(self, kind: int, inputs: Any, norm: Any, pieces: Sequence[tuple[int, ...]], span: int) -> None:
+        width = inputs[0].size
+        columns = {
+            t.KIND: kind,
+            t.FIRST_PIECE: len(self._pieces),
+            t.PIECES: len(pieces),
+            t.SOURCE: inputs.ctypes.data,
+            t.WIDTH: width,
+            t.NORM: 0 if norm is None else self._address(norm.weight, torch.float32),
+            t.SPAN: span,
+        }
+        self._operations.append(tuple(columns[column] for column in range(t.OPERATION_COLUMNS)))
+        self._pieces += pieces
+        self._widest = max(self._widest, width)
+
+    def _map(
+        self,
+        kind: int,
+        inputs: Any,
+        norm: Any,
+        layers: Sequence[Stored],
+        outputs: Any,
+        seconds: Sequence[Stored] = (),
+        stride: int = 0,
+    ) -> None:
+        """Write down linear layers over the same inputs, their outputs side by side."""
+        pieces, address = [], outputs.ctypes.data
+        for number, layer in enumerate(layers):
+            second = seconds[number] if seconds else None
+            pieces += self._cut(layer, second, inputs[0].size, address, stride or layer.outputs)
+            address += 4 * layer.outputs
+        self._operation(kind, inputs, norm, pieces, outputs[0].size)
+
+    def _cut(self, layer: Stored, second: Stored | None, width: int, address: int, stride: int) -> Pieces:
+        """Return the pieces of one layer, with its ``second`` beside it in a gate."""
+        row = width * _SIZES[layer.form] // 8
+        count = max(BLOCK, _PIECE_BYTES // row // BLOCK * BLOCK)
+        self._most = max(self._most, count)
+        places = self._places(layer), self._places(second) if second else (0, 0, 0)
+        scale = 0 if layer.scales is None else 4
+        made = []
+        for first in range(0, layer.outputs, count):
+            columns = {t.FORM: layer.form, t.STRIDE: stride, t.COUNT: min(count, layer.outputs - first)}
+            columns[t.OUTPUT] = address + 4 * first
+            for place, offset in enumerate((row, scale, 4)):
+                for base, side in zip((t.WEIGHTS, t.SECOND_WEIGHTS), places, strict=True):
+                    if side[place]:
+                        columns[base + place] = side[place] + offset * first
+            made.append(self._piece(columns))
+        return made
+
+    def _places(self, layer: Stored) -> tuple[int, int, int]:
+        """Return the addresses of weights, scales and bias."""
+        # Scales of 4 bits stand in pairs of bfloat16, as torch's own kernel reads them.
+        scales = self._address(layer.scales, None if layer.form == t.INT4 else torch.float32)
+        return self._address(layer.weights), scales, self._address(layer.bias, torch.float32)
+
+
+def _part(layer: Stored, first: int, outputs: int) -> Stored:
+    """Return ``outputs`` output features of ``layer`` from ``first`` on."""
+    cut = slice(first, first + outputs)
+    scales = layer.scales
+    if scales is not None:
+        scales = scales[:, cut] if layer.form == t.INT4 else scales[cut]
+    bias = None if layer.bias is None else layer.bias[cut]
+    return Stored(layer.form, layer.weights[cut], outputs, scales, bias)

@@ -1,0 +1,223 @@
+"""Products of weights and inputs in LLVM's language, where a plain loop would not be compiled well enough.
+
+Nothing here is of one processor: LLVM turns vectors of 16 numbers into what the machine has.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from llvmlite import ir
+from numba import types
+from numba.core import cgutils
+
+from vlmchat.families.fused.machine import spelled
+
+LANES = 16
+"""Numbers in a vector."""
+BLOCK = 4 * LANES
+"""Output features that stand together in torch's layout of 4-bit weights on AVX-512."""
+GROUP = 32
+"""Input features that share a scale (``engine/grain.py`` has the same number for those who must not import this)."""
+ROWS, OUTPUTS = 4, 2
+"""Rows and outputs that are multiplied together: eight sums, which every processor with vectors has registers for."""
+_INTEGERS, _FLOATS = ir.VectorType(ir.IntType(32), LANES), ir.VectorType(ir.FloatType(), LANES)
+_SIZES = {"float32": 4, "bfloat16": 2, "int8": 1}
+_AHEAD = 8
+"""Rows of weights between what is read and what is asked for."""
+
+
+class _Code:
+    """Writes instructions on vectors."""
+
+    def __init__(self, builder: Any) -> None:
+        self._builder = builder
+
+    def _variables(self, number: int) -> list[Any]:
+        """Return so many vectors that change; LLVM keeps them in registers."""
+        return [cgutils.alloca_once(self._builder, _FLOATS) for _ in range(number)]
+
+    def _number(self, value: int) -> Any:
+        return ir.IntType(64)(value)
+
+    def _times(self, count: Any, size: int) -> Any:
+        return self._builder.mul(count, self._number(size))
+
+    def _read(self, base: Any, offset: Any, kind: Any) -> Any:
+        return self._builder.load(self._pointer(base, offset, kind), align=1)
+
+    def _write(self, base: Any, offset: Any, value: Any) -> None:
+        self._builder.store(value, self._pointer(base, offset, value.type), align=4)
+
+    def _pointer(self, base: Any, offset: Any, kind: Any) -> Any:
+        return self._builder.inttoptr(self._builder.add(base, offset), kind.as_pointer())
+
+    def _plus(self, factor: Any, other: Any, addend: Any) -> Any:
+        """Return factor * other + addend, one instruction where there is one."""
+        freedom = ("contract",)
+        return self._builder.fadd(self._builder.fmul(factor, other, flags=freedom), addend, flags=freedom)
+
+    def _spread(self, value: Any) -> Any:
+        """Return a vector of 16 times ``value``."""
+        one = self._builder.insert_element(_FLOATS(ir.Undefined), value, ir.IntType(32)(0))
+        return self._builder.shuffle_vector(one, _FLOATS(ir.Undefined), _INTEGERS(None))
+
+    def _sum(self, vector: Any) -> Any:
+        """Return the sum of the lanes, by halves."""
+        lanes = LANES
+        while lanes > 1:
+            lanes //= 2
+            chosen, undefined = ir.VectorType(ir.IntType(32), lanes), vector.type(ir.Undefined)
+            halves = [chosen(list(range(first, first + lanes))) for first in (0, lanes)]
+            low, high = (self._builder.shuffle_vector(vector, undefined, half) for half in halves)
+            vector = self._builder.fadd(low, high)
+        return self._builder.extract_element(vector, ir.IntType(32)(0))
+
+
+class _Rows(_Code):
+    """Multiplies ``OUTPUTS`` rows of weights with ``ROWS`` rows of inputs: a weight is widened once for all rows.
+
+    Arguments, int64: addresses of the weights and of the inputs (float32), how many in a row, a multiple of
+    ``LANES``, address of the outputs, from one row of outputs to the next.
+    """
+
+    def __init__(self, kind: str, builder: Any, weights: Any, inputs: Any, *sizes: Any) -> None:
+        super().__init__(builder)
+        self._kind, self._weights, self._inputs = kind, weights, inputs
+        self._width, self._into, self._span = sizes
+
+    def write(self) -> None:
+        builder = self._builder
+        sums = [self._variables(ROWS) for _ in range(OUTPUTS)]
+        for variable in (variable for row in sums for variable in row):
+            builder.store(_FLOATS(None), variable)
+        with cgutils.for_range(builder, builder.udiv(self._width, self._number(LANES))) as columns:
+            at = self._times(columns.index, LANES)
+            values = [self._widened(self._inputs, row, at, "float32") for row in range(ROWS)]
+            for output in range(OUTPUTS):
+                weights = self._widened(self._weights, output, at, self._kind)
+                self._fetch(output + _AHEAD, at)
+                for variable, value in zip(sums[output], values, strict=True):
+                    builder.store(self._plus(weights, value, builder.load(variable)), variable)
+        for row in range(ROWS):
+            for output in range(OUTPUTS):
+                offset = builder.add(self._times(self._span, 4 * row), self._number(4 * output))
+                self._write(self._into, offset, self._sum(builder.load(sums[output][row])))
+
+    def _offset(self, row: int, at: Any, kind: str) -> Any:
+        return self._times(self._builder.add(self._times(self._width, row), at), _SIZES[kind])
+
+    def _widened(self, base: Any, row: int, at: Any, kind: str) -> Any:
+        """Read 16 numbers of a row as float32."""
+        builder, offset = self._builder, self._offset(row, at, kind)
+        if kind == "float32":
+            return self._read(base, offset, _FLOATS)
+        if kind == "bfloat16":
+            words = builder.zext(self._read(base, offset, ir.VectorType(ir.IntType(16), LANES)), _INTEGERS)
+            return builder.bitcast(builder.shl(words, _INTEGERS([16] * LANES)), _FLOATS)
+        levels = self._read(base, offset, ir.VectorType(ir.IntType(8), LANES))
+        return builder.sitofp(builder.sext(levels, _INTEGERS), _FLOATS)
+
+    def _fetch(self, row: int, at: Any) -> None:
+        """Ask for later weights: two rows in turns are no pattern a processor foresees (6 without, 10 G/s with it)."""
+        pointer = self._pointer(self._weights, self._offset(row, at, self._kind), ir.IntType(8))
+        number = ir.IntType(32)
+        kind = ir.FunctionType(ir.VoidType(), [pointer.type, number, number, number])
+        function = cgutils.get_or_insert_function(self._builder.module, kind, "llvm.prefetch.p0")
+        self._builder.call(function, [pointer, number(0), number(3), number(1)])
+
+
+class _Block(_Code):
+    """Multiplies a block of output features in torch's CPU layout of 4-bit weights.
+
+    See ``engine/quantize.py`` for the layout: for each input feature 32 bytes, whose low halves are the first 32
+    outputs; for each group of inputs and each output a scale and a zero.
+
+    Arguments, int64: addresses of the packed weights and of the scales (bfloat16), output features of the matrix,
+    address of the inputs (float32), how many in a row, address of the outputs, from one row of outputs to the next.
+    """
+
+    def __init__(self, rows: int, builder: Any, packed: Any, scales: Any, stride: Any, *sizes: Any) -> None:
+        super().__init__(builder)
+        self._rows, self._packed, self._scales, self._stride = range(rows), packed, scales, stride
+        self._inputs, self._width, self._outputs, self._span = sizes
+
+    def write(self) -> None:
+        builder = self._builder
+        sums = [self._variables(4) for _ in self._rows]
+        wholes = self._variables(len(self._rows))
+        for row in self._rows:
+            for place in range(4):
+                self._write(self._outputs, self._output(row, place), _FLOATS(None))
+        with cgutils.for_range(builder, builder.udiv(self._width, self._number(GROUP))) as groups:
+            for variable in (*wholes, *(variable for row in sums for variable in row)):
+                builder.store(_FLOATS(None), variable)
+            first = self._times(groups.index, GROUP)
+            with cgutils.for_range(builder, self._number(GROUP)) as inputs:
+                self._add_input(builder.add(first, inputs.index), sums, wholes)
+            for place in range(4):
+                self._add_group(groups.index, place, [row[place] for row in sums], wholes)
+
+    def _output(self, row: int, place: int) -> Any:
+        """Return the offset of 16 outputs of a row."""
+        return self._builder.add(self._times(self._span, 4 * row), self._number(4 * LANES * place))
+
+    def _add_input(self, at: Any, sums: Any, wholes: Any) -> None:
+        """Add what one input feature gives to every row's sums."""
+        builder, halves = self._builder, []
+        for half in range(2):
+            offset = builder.add(self._times(at, 2 * LANES), self._number(half * LANES))
+            wide = builder.zext(self._read(self._packed, offset, ir.VectorType(ir.IntType(8), LANES)), _INTEGERS)
+            halves.append((builder.and_(wide, _INTEGERS([15] * LANES)), builder.lshr(wide, _INTEGERS([4] * LANES))))
+        levels = [builder.sitofp(halves[place % 2][place // 2], _FLOATS) for place in range(4)]
+        for row in self._rows:
+            offset = builder.add(self._times(self._width, 4 * row), self._times(at, 4))
+            value = self._spread(self._read(self._inputs, offset, ir.FloatType()))
+            builder.store(builder.fadd(builder.load(wholes[row]), value), wholes[row])
+            for variable, level in zip(sums[row], levels, strict=True):
+                builder.store(self._plus(level, value, builder.load(variable)), variable)
+
+    def _add_group(self, group: Any, place: int, sums: Any, wholes: Any) -> None:
+        """Add a group's sums of 16 outputs to the totals: value = (level - 8) * scale + zero."""
+        builder = self._builder
+        first = self._times(builder.mul(group, self._stride), 4)
+        both = self._read(self._scales, builder.add(first, self._number(4 * LANES * place)), _INTEGERS)
+        scale = builder.bitcast(builder.shl(both, _INTEGERS([16] * LANES)), _FLOATS)
+        zero = builder.bitcast(builder.and_(both, _INTEGERS([0xFFFF0000] * LANES)), _FLOATS)
+        for row in self._rows:
+            whole, offset = builder.load(wholes[row]), self._output(row, place)
+            centred = self._plus(whole, _FLOATS([-8.0] * LANES), builder.load(sums[row]))
+            total = self._plus(scale, centred, self._read(self._outputs, offset, _FLOATS))
+            self._write(self._outputs, offset, self._plus(zero, whole, total))
+
+
+def _rows_of(kind: str) -> Any:
+    @spelled
+    def rows_of(_: Any, weights: Any, inputs: Any, width: Any, outputs: Any, span: Any) -> Any:
+        def code(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+            _Rows(kind, builder, *arguments).write()
+            return context.get_dummy_value()
+
+        return types.void(*(types.int64,) * 5), code
+
+    return rows_of
+
+
+def _block_with(rows: int) -> Any:
+    @spelled
+    def block_with(
+        _: Any, packed: Any, scales: Any, stride: Any, inputs: Any, width: Any, outputs: Any, span: Any
+    ) -> Any:
+        def code(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+            _Block(rows, builder, *arguments).write()
+            return context.get_dummy_value()
+
+        return types.void(*(types.int64,) * 7), code
+
+    return block_with
+
+
+rows_of_floats, rows_of_words, rows_of_bytes = map(_rows_of, _SIZES)
+"""Weights in float32, bfloat16 and int8; see :class:`_Rows`."""
+block_with_one, block_with_four = map(_block_with, (1, 4))
+"""With one row and with four; see :class:`_Block`."""
