@@ -24,6 +24,10 @@ from vlmchat.families.fused.vectors import (
     rows_of_bytes,
     rows_of_floats,
     rows_of_words,
+    scores_of_floats,
+    scores_of_words,
+    values_of_floats,
+    values_of_words,
 )
 
 PLACES = 256
@@ -35,18 +39,43 @@ _SERIES = tuple(np.float32(1 / divisor) for divisor in (720, 120, 24, 6, 2))
 """Of the exponential."""
 
 
-def widened(value: Any) -> Any:
-    """Return a stored weight, key or value as float32, in compiled code: a word is the upper half of its bits."""
-    raise TypeError("not in Python")
+def _by_kind(words: Any, others: Any) -> Any:
+    """Return a function for compiled code: ``words`` where the first argument is bfloat16 in words, else ``others``."""
+
+    def chosen(first: Any, *_: Any) -> Any:
+        kind = getattr(first, "dtype", first)
+        return words if isinstance(kind, types.Integer) and kind.bitwidth == 16 else others
+
+    def function(*_: Any) -> Any:
+        raise TypeError("only in compiled code")
+
+    overload(function, strict=False)(chosen)
+    return function
 
 
-def _widened(value: Any) -> Any:
-    if isinstance(value, types.Integer) and value.bitwidth == 16:
-        return lambda value: np.uint32(np.uint32(value) << np.uint32(16)).view(np.float32)
-    return lambda value: np.float32(value)
+widened = _by_kind(
+    lambda value: np.uint32(np.uint32(value) << np.uint32(16)).view(np.float32), lambda value: np.float32(value)
+)
+"""A stored weight, key or value as float32: a word is the upper half of its bits."""
+scores_of = _by_kind(
+    lambda keys, query, scores: scores_of_words((keys.ctypes.data, query.ctypes.data, len(query), scores.ctypes.data)),
+    lambda keys, query, scores: scores_of_floats((keys.ctypes.data, query.ctypes.data, len(query), scores.ctypes.data)),
+)
+"""Score ``LANES`` keys."""
+values_of = _by_kind(
+    lambda values, at, weights, sums: values_of_words(_addresses(values, at, weights, sums, 2)),
+    lambda values, at, weights, sums: values_of_floats(_addresses(values, at, weights, sums, 4)),
+)
+"""Add ``LANES`` columns of values from ``at`` on, by the weights of ``ROWS`` heads."""
 
 
-overload(widened, strict=False)(_widened)
+@compiled
+def _addresses(values: Any, at: Any, weights: Any, sums: Any, size: Any) -> Any:
+    """Return what :class:`~vlmchat.families.fused.vectors._Values` takes."""
+    return (
+        values.ctypes.data + size * at, weights.ctypes.data, len(values), values.shape[1], weights.shape[1],
+        sums.ctypes.data + 4 * at, sums.shape[1],
+    )  # fmt: skip
 
 
 @compiled
@@ -94,11 +123,11 @@ def times_fours(form: Any, weights: Any, inputs: Any, outputs: Any, count: Any) 
         for row in range(0, rows, ROWS):
             source, into = inputs[row:].ctypes.data, outputs[row:, output:].ctypes.data
             if form == t.FLOAT32:
-                rows_of_floats(weights + 4 * output * width, source, width, into, span)
+                rows_of_floats((weights + 4 * output * width, source, width, into, span))
             elif form == t.BFLOAT16:
-                rows_of_words(weights + 2 * output * width, source, width, into, span)
+                rows_of_words((weights + 2 * output * width, source, width, into, span))
             else:
-                rows_of_bytes(weights + output * width, source, width, into, span)
+                rows_of_bytes((weights + output * width, source, width, into, span))
 
 
 @compiled
@@ -138,10 +167,10 @@ def times_packed(weights: Any, scales: Any, stride: Any, inputs: Any, outputs: A
         packed, factors = weights + block // 2 * width, scales + 4 * block
         for row in range(0, fours, 4):
             into = outputs[row:, block:].ctypes.data
-            block_with_four(packed, factors, stride, inputs[row:].ctypes.data, width, into, span)
+            block_with_four((packed, factors, stride, inputs[row:].ctypes.data, width, into, span))
         for row in range(fours, rows):
             into = outputs[row:, block:].ctypes.data
-            block_with_one(packed, factors, stride, inputs[row:].ctypes.data, width, into, span)
+            block_with_one((packed, factors, stride, inputs[row:].ctypes.data, width, into, span))
 
 
 @compiled
@@ -197,54 +226,79 @@ def turn(states: Any, cos: Any, sin: Any, outputs: Any, narrow: Any) -> None:
 @compiled
 def scored(keys: Any, query: Any, scores: Any, scale: Any) -> Any:
     """Score ``keys`` [places, head size]; return the greatest score."""
-    greatest = _LEAST
-    for place in range(len(keys)):
+    places, size = keys.shape
+    together = 0 if size % LANES else places - places % LANES
+    for place in range(0, together, LANES):
+        scores_of(keys[place:], query, scores[place:])
+    for place in range(together, places):
         total = np.float32(0)
-        for at in range(len(query)):
+        for at in range(size):
             total += widened(keys[place, at]) * query[at]
-        scores[place] = total * scale
+        scores[place] = total
+    greatest = _LEAST
+    for place in range(places):
+        scores[place] *= scale
         greatest = max(greatest, scores[place])
     return greatest
 
 
 @compiled
-def gathered(values: Any, scores: Any, greatest: Any, sums: Any) -> Any:
-    """Add ``values`` [places, head size] by their weight to ``sums``; return the sum of the weights."""
+def weighed(scores: Any, greatest: Any) -> Any:
+    """Turn scores into weights; return their sum."""
     total = np.float32(0)
-    for place in range(len(values)):
+    for place in range(len(scores)):
         scores[place] = exponential(scores[place] - greatest)
         total += scores[place]
-    for place in range(len(values)):
-        weight = scores[place]
-        for at in range(len(sums)):
-            sums[at] += weight * widened(values[place, at])
     return total
+
+
+@compiled
+def gathered(values: Any, weights: Any, sums: Any) -> None:
+    """Add ``values`` [places, head size] by ``weights`` [heads, places] to ``sums``; heads are a multiple of ROWS."""
+    heads, (places, size) = len(weights), values.shape
+    together = size - size % LANES
+    for head in range(0, heads, ROWS):
+        for at in range(0, together, LANES):
+            values_of(values, at, weights[head:], sums[head:])
+    for head in range(heads):
+        for place in range(places):
+            for at in range(together, size):
+                sums[head, at] += weights[head, place] * widened(values[place, at])
 
 
 @compiled
 def attended(keys: Any, values: Any, queries: Any, room: Any, scale: Any, outputs: Any, narrow: Any) -> None:
     """Attend from the last place to ``keys`` and ``values`` [places, head size], block by block.
 
-    ``queries`` [heads, head size] are turned and share the keys; ``room`` takes [heads, head size + 2] sums and
-    ``PLACES`` scores. Outputs are [heads, head size].
+    ``queries`` [heads, head size] are turned and share the keys; ``room`` is that of :func:`room_for_attention`.
+    Outputs are [heads, head size].
     """
     heads, size = queries.shape
-    sums = room[: heads * (size + 2)].reshape((heads, size + 2))
-    scores = room[heads * (size + 2) :]
-    for head in range(heads):
+    padded = heads + -heads % ROWS
+    sums = room[: padded * (size + 2)].reshape((padded, size + 2))
+    scores = room[padded * (size + 2) : padded * (size + 2 + PLACES)].reshape((padded, PLACES))
+    for head in range(padded):
         for at in range(size + 1):
             sums[head, at] = 0
         sums[head, size + 1] = _LEAST
+        for place in range(PLACES):
+            scores[head, place] = 0
     for first in range(0, len(keys), PLACES):
         behind = min(first + PLACES, len(keys))
         for head in range(heads):
-            known = sums[head, size + 1]
-            greatest = max(known, scored(keys[first:behind], queries[head], scores, scale))
+            known, mine = sums[head, size + 1], scores[head, : behind - first]
+            greatest = max(known, scored(keys[first:behind], queries[head], mine, scale))
             faded = exponential(known - greatest)
             for at in range(size + 1):
                 sums[head, at] *= faded
-            sums[head, size] += gathered(values[first:behind], scores, greatest, sums[head, :size])
+            sums[head, size] += weighed(mine, greatest)
             sums[head, size + 1] = greatest
+        gathered(values[first:behind], scores, sums)
     for head in range(heads):
         for at in range(size):
             outputs[head, at] = rounded(sums[head, at] / sums[head, size], narrow)
+
+
+def room_for_attention(heads: int, size: int) -> int:
+    """Return the float32 that :func:`attended` needs: a sum, a maximum, the scores of ``PLACES`` keys for each head."""
+    return (heads + -heads % ROWS) * (size + 2 + PLACES)

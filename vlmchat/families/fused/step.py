@@ -16,7 +16,7 @@ from torch import Tensor
 from transformers.cache_utils import Cache
 
 from vlmchat.families.fused import table as t
-from vlmchat.families.fused.kernels import PLACES
+from vlmchat.families.fused.kernels import room_for_attention
 from vlmchat.families.fused.stored import Stored, all_stored
 from vlmchat.families.fused.table import Tables, zeros
 from vlmchat.families.fused.team import Team
@@ -127,8 +127,9 @@ class Plan:
 
     def tables(self, threads: int) -> Tables:
         """Return the tables for so many threads."""
-        # Of one thread: its inputs and twice its outputs, or the sums and scores of attention.
-        mine = max(ROWS * (self._widest + 2 * self._most), self._heads * (self._size + 2) + PLACES)
+        # Of one thread: its inputs and twice its outputs, or what attention needs.
+        group = self._heads // self._kv_heads
+        mine = max(ROWS * (self._widest + 2 * self._most), room_for_attention(group, self._size))
         layers = sum(operation[t.KIND] == t.ATTEND for operation in self._operations)
         operations, pieces = np.array(self._operations, np.int64), np.array(self._pieces, np.int64)
         return Tables(

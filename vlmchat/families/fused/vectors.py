@@ -23,6 +23,8 @@ ROWS, OUTPUTS = 4, 2
 """Rows and outputs that are multiplied together: eight sums, which every processor with vectors has registers for."""
 _INTEGERS, _FLOATS = ir.VectorType(ir.IntType(32), LANES), ir.VectorType(ir.FloatType(), LANES)
 _SIZES = {"float32": 4, "bfloat16": 2, "int8": 1}
+_KEPT = ("float32", "bfloat16")
+"""What keys and values are kept in."""
 _AHEAD = 8
 """Rows of weights between what is read and what is asked for."""
 
@@ -62,6 +64,26 @@ class _Code:
         one = self._builder.insert_element(_FLOATS(ir.Undefined), value, ir.IntType(32)(0))
         return self._builder.shuffle_vector(one, _FLOATS(ir.Undefined), _INTEGERS(None))
 
+    def _widened(self, base: Any, place: Any, kind: str) -> Any:
+        """Read 16 numbers from the one at ``place`` on as float32."""
+        builder, offset = self._builder, self._times(place, _SIZES[kind])
+        if kind == "float32":
+            return self._read(base, offset, _FLOATS)
+        if kind == "bfloat16":
+            words = builder.zext(self._read(base, offset, ir.VectorType(ir.IntType(16), LANES)), _INTEGERS)
+            return builder.bitcast(builder.shl(words, _INTEGERS([16] * LANES)), _FLOATS)
+        levels = self._read(base, offset, ir.VectorType(ir.IntType(8), LANES))
+        return builder.sitofp(builder.sext(levels, _INTEGERS), _FLOATS)
+
+    def _sums(self, vectors: list[Any]) -> Any:
+        """Return a vector of the sums of 16 vectors: neighbours are added, two vectors at a time."""
+        choice = [_INTEGERS(list(range(first, 2 * LANES, 2))) for first in (0, 1)]
+        while len(vectors) > 1:
+            pairs = zip(vectors[::2], vectors[1::2], strict=True)
+            halves = [[self._builder.shuffle_vector(*pair, lanes) for lanes in choice] for pair in pairs]
+            vectors = [self._builder.fadd(even, odd) for even, odd in halves]
+        return vectors[0]
+
     def _sum(self, vector: Any) -> Any:
         """Return the sum of the lanes, by halves."""
         lanes = LANES
@@ -93,9 +115,9 @@ class _Rows(_Code):
             builder.store(_FLOATS(None), variable)
         with cgutils.for_range(builder, builder.udiv(self._width, self._number(LANES))) as columns:
             at = self._times(columns.index, LANES)
-            values = [self._widened(self._inputs, row, at, "float32") for row in range(ROWS)]
+            values = [self._widened(self._inputs, self._place(row, at), "float32") for row in range(ROWS)]
             for output in range(OUTPUTS):
-                weights = self._widened(self._weights, output, at, self._kind)
+                weights = self._widened(self._weights, self._place(output, at), self._kind)
                 self._fetch(output + _AHEAD, at)
                 for variable, value in zip(sums[output], values, strict=True):
                     builder.store(self._plus(weights, value, builder.load(variable)), variable)
@@ -104,27 +126,67 @@ class _Rows(_Code):
                 offset = builder.add(self._times(self._span, 4 * row), self._number(4 * output))
                 self._write(self._into, offset, self._sum(builder.load(sums[output][row])))
 
-    def _offset(self, row: int, at: Any, kind: str) -> Any:
-        return self._times(self._builder.add(self._times(self._width, row), at), _SIZES[kind])
-
-    def _widened(self, base: Any, row: int, at: Any, kind: str) -> Any:
-        """Read 16 numbers of a row as float32."""
-        builder, offset = self._builder, self._offset(row, at, kind)
-        if kind == "float32":
-            return self._read(base, offset, _FLOATS)
-        if kind == "bfloat16":
-            words = builder.zext(self._read(base, offset, ir.VectorType(ir.IntType(16), LANES)), _INTEGERS)
-            return builder.bitcast(builder.shl(words, _INTEGERS([16] * LANES)), _FLOATS)
-        levels = self._read(base, offset, ir.VectorType(ir.IntType(8), LANES))
-        return builder.sitofp(builder.sext(levels, _INTEGERS), _FLOATS)
+    def _place(self, row: int, at: Any) -> Any:
+        return self._builder.add(self._times(self._width, row), at)
 
     def _fetch(self, row: int, at: Any) -> None:
         """Ask for later weights: two rows in turns are no pattern a processor foresees (6 without, 10 G/s with it)."""
-        pointer = self._pointer(self._weights, self._offset(row, at, self._kind), ir.IntType(8))
+        offset = self._times(self._place(row, at), _SIZES[self._kind])
+        pointer = self._pointer(self._weights, offset, ir.IntType(8))
         number = ir.IntType(32)
         kind = ir.FunctionType(ir.VoidType(), [pointer.type, number, number, number])
         function = cgutils.get_or_insert_function(self._builder.module, kind, "llvm.prefetch.p0")
         self._builder.call(function, [pointer, number(0), number(3), number(1)])
+
+
+class _Scores(_Code):
+    """Scores 16 keys: the products of each with a query.
+
+    Arguments, int64: addresses of the keys and of the query (float32), their size, a multiple of ``LANES``, address
+    of the scores.
+    """
+
+    def __init__(self, kind: str, builder: Any, keys: Any, query: Any, size: Any, into: Any) -> None:
+        super().__init__(builder)
+        self._kind, self._keys, self._query, self._size, self._into = kind, keys, query, size, into
+
+    def write(self) -> None:
+        builder, sums = self._builder, self._variables(LANES)
+        for variable in sums:
+            builder.store(_FLOATS(None), variable)
+        with cgutils.for_range(builder, builder.udiv(self._size, self._number(LANES))) as columns:
+            at = self._times(columns.index, LANES)
+            query = self._widened(self._query, at, "float32")
+            for key, variable in enumerate(sums):
+                numbers = self._widened(self._keys, builder.add(self._times(self._size, key), at), self._kind)
+                builder.store(self._plus(numbers, query, builder.load(variable)), variable)
+        self._write(self._into, self._number(0), self._sums([builder.load(variable) for variable in sums]))
+
+
+class _Values(_Code):
+    """Adds 16 columns of values by their weights to the sums of ``ROWS`` heads, in registers for all places.
+
+    Arguments, int64: addresses of the values' first column and of the weights (float32), places, the values' size,
+    from one head's weights to the next, address of the sums' first column, from one head's sums to the next.
+    """
+
+    def __init__(self, kind: str, builder: Any, values: Any, weights: Any, places: Any, *sizes: Any) -> None:
+        super().__init__(builder)
+        self._kind, self._values, self._weights, self._places = kind, values, weights, places
+        self._size, self._apart, self._into, self._span = sizes
+
+    def write(self) -> None:
+        builder, sums = self._builder, self._variables(ROWS)
+        for head, variable in enumerate(sums):
+            builder.store(self._read(self._into, self._times(self._span, 4 * head), _FLOATS), variable)
+        with cgutils.for_range(builder, self._places) as places:
+            values = self._widened(self._values, builder.mul(places.index, self._size), self._kind)
+            for head, variable in enumerate(sums):
+                offset = self._times(builder.add(self._times(self._apart, head), places.index), 4)
+                weight = self._spread(self._read(self._weights, offset, ir.FloatType()))
+                builder.store(self._plus(weight, values, builder.load(variable)), variable)
+        for head, variable in enumerate(sums):
+            self._write(self._into, self._times(self._span, 4 * head), builder.load(variable))
 
 
 class _Block(_Code):
@@ -191,33 +253,25 @@ class _Block(_Code):
             self._write(self._outputs, offset, self._plus(zero, whole, total))
 
 
-def _rows_of(kind: str) -> Any:
+def _written(code: Any, about: Any, count: int) -> Any:
+    """Return a function for compiled code that takes a tuple of ``count`` int64 and does what ``code`` writes."""
+
     @spelled
-    def rows_of(_: Any, weights: Any, inputs: Any, width: Any, outputs: Any, span: Any) -> Any:
-        def code(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-            _Rows(kind, builder, *arguments).write()
+    def function(_: Any, arguments: Any) -> Any:
+        def body(context: Any, builder: Any, signature: Any, values: Any) -> Any:
+            code(about, builder, *cgutils.unpack_tuple(builder, values[0], count)).write()
             return context.get_dummy_value()
 
-        return types.void(*(types.int64,) * 5), code
+        return types.void(types.UniTuple(types.int64, count)), body
 
-    return rows_of
-
-
-def _block_with(rows: int) -> Any:
-    @spelled
-    def block_with(
-        _: Any, packed: Any, scales: Any, stride: Any, inputs: Any, width: Any, outputs: Any, span: Any
-    ) -> Any:
-        def code(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-            _Block(rows, builder, *arguments).write()
-            return context.get_dummy_value()
-
-        return types.void(*(types.int64,) * 7), code
-
-    return block_with
+    return function
 
 
-rows_of_floats, rows_of_words, rows_of_bytes = map(_rows_of, _SIZES)
+rows_of_floats, rows_of_words, rows_of_bytes = (_written(_Rows, kind, 5) for kind in _SIZES)
 """Weights in float32, bfloat16 and int8; see :class:`_Rows`."""
-block_with_one, block_with_four = map(_block_with, (1, 4))
+scores_of_floats, scores_of_words = (_written(_Scores, kind, 4) for kind in _KEPT)
+"""Keys in float32 and bfloat16; see :class:`_Scores`."""
+values_of_floats, values_of_words = (_written(_Values, kind, 7) for kind in _KEPT)
+"""Values in float32 and bfloat16; see :class:`_Values`."""
+block_with_one, block_with_four = (_written(_Block, rows, 7) for rows in (1, 4))
 """With one row and with four; see :class:`_Block`."""
