@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from textual.events import Key, Paste
 from textual.message import Message
+from textual.screen import Screen
 from textual.widgets import Input
 
 from tests.fakes import ScriptedEngine
@@ -46,6 +47,20 @@ async def test_a_question_behind_new_chat_is_asked_in_the_new_chat() -> None:
         await run.idle()
         assert asked_in(run) == ["Go on."]
         assert run.draft.text == ""
+
+
+async def test_what_is_typed_before_the_first_frame_is_in_the_box(monkeypatch: pytest.MonkeyPatch) -> None:
+    app = build()
+    opened = app.get_default_screen
+
+    def typed_into() -> Screen[None]:
+        for char in "hello":
+            app.post_message(Key(char, char))
+        return opened()
+
+    monkeypatch.setattr(app, "get_default_screen", typed_into)
+    async with driven(app) as run:
+        await run.until(lambda: run.draft.text == "hello")
 
 
 async def test_a_question_before_new_chat_is_asked_in_the_old_one() -> None:

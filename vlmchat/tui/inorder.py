@@ -107,8 +107,9 @@ class InOrder(App[int]):
         while self._keys and not self._rounds and self._target is not None:
             event = self._keys[0]
             only_typed = self._is_typed(event)
-            if self._typed and not only_typed:
-                # A key that is served before the focused widget sees it would overtake them.
+            if (self._typed and not only_typed) or not self.screen.is_mounted:
+                # What is served before the focused widget sees it would overtake characters; and what is typed before
+                # the first frame is meant for the box.
                 self._typed = False
                 self._pass(1)
                 return
