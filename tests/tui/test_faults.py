@@ -25,6 +25,7 @@ from vlmchat.settings import Settings
 from vlmchat.tui import text
 from vlmchat.tui.faults import told, words_of
 from vlmchat.tui.screens.panel import ChoicePanel
+from vlmchat.tui.words import english_errors
 from vlmchat.tui.words.chinese_errors import KINDS, SENTENCES
 
 ROOT = Path(vlmchat.__file__).parent
@@ -108,6 +109,22 @@ def test_values_stay_what_they_are() -> None:
         assert HAN.search(chinese) or not re.search(r"[a-z]{3}", english), english
         values = [f"/a/{number}.png" for number in range(len(wanted))]
         assert words_of(english.format(*values)) == chinese.format(*values)
+
+
+def test_in_english_what_is_said_of_the_shell_is_said_of_the_app() -> None:
+    text.use("en")
+    shell = re.compile(r"(?<!vlmchat )--[a-z]|`vlmchat (?!doctor)|Load one")
+    named = {english for english in SENTENCES if shell.search(english)}
+    assert named <= english_errors.SENTENCES.keys() <= SENTENCES.keys()
+    for english in english_errors.SENTENCES:
+        values = [f"/a/{number}.png" for number, _ in enumerate(re.findall(r"\{\d\}", english))]
+        told_so = words_of(english.format(*values))
+        assert told_so != english.format(*values)
+        assert not re.search(r"(?<!vlmchat )(?<!without )--[a-z]|`vlmchat (?!doctor)|[{}]", told_so)
+        assert all(value in told_so for value in values)
+    assert told(VlmchatError("Unheard of.", "Use --quantization 4-bit: that needs 2.1 GB.")) == (
+        "Unheard of.", "Set quantization to 4-bit (F9): that needs 2.1 GB.",
+    )  # fmt: skip
 
 
 @pytest.mark.parametrize("kind", list(classes()), ids=lambda kind: kind.__name__)

@@ -9,18 +9,24 @@ from pathlib import Path
 from threading import Event
 
 import pytest
+from textual.geometry import Region
 from textual.message import Message
+from textual.messages import Layout
+from textual.strip import Strip
+from textual.widget import Widget
 
 from tests.fakes import ScriptedEngine
 from tests.tui.helpers import Driven, GatedEngine, build, driven, plain
 from vlmchat.engine.events import AnswerEvent, Delta
 from vlmchat.engine.torch_engine import TorchEngine
 from vlmchat.options import LoadOptions
-from vlmchat.tui.bridge import AnswerText, Bridge
+from vlmchat.tui.bridge import FAST_S, GATHER_S, READY_S, VAIN, AnswerText, Bridge, Gathering
 from vlmchat.tui.pace import (
     CALM_S,
+    FAST,
     HELD_S,
     LEAST_S,
+    MOST_FAST_S,
     MOST_S,
     QUIET_S,
     TIMES,
@@ -30,6 +36,7 @@ from vlmchat.tui.pace import (
     Collections,
     Pace,
 )
+from vlmchat.tui.screens.chat import ChatScreen
 from vlmchat.tui.widgets.answer import AnswerText as Body
 from vlmchat.tui.widgets.answer import AnswerView
 
@@ -47,6 +54,63 @@ def test_the_wait_follows_the_price_of_the_drawing_before() -> None:
     pace.forget()
     assert pace.wait() == LEAST_S
     assert abs(pace.wait() - TIMES * 0.004) < 1e-9
+
+
+@pytest.mark.parametrize(("characters", "most"), [(FAST + 1, MOST_FAST_S), (FAST - 1, MOST_S)])
+def test_what_comes_faster_than_one_reads_may_gather_longer(characters: float, most: float) -> None:
+    clock, spent = [100.0], [0.0]
+    pace = Pace(lambda: spent[0], lambda: clock[0])
+    pace.wait()
+    clock[0] += 1
+    pace.drawn(int(characters))
+    spent[0] += 1
+    assert pace.wait() == most
+    spent[0] += 0.001
+    assert abs(pace.wait() - max(LEAST_S, TIMES * 0.001)) < 1e-9
+    pace.forget()
+    pace.wait()
+    spent[0] += 1
+    assert pace.wait() == MOST_S
+
+
+@dataclass
+class Waits:
+    """An event that notes how long it was waited for, on a clock of its own."""
+
+    clock: list[float]
+    waits: list[float] = field(default_factory=list)
+
+    def wait(self, seconds: float) -> bool:
+        """Let time pass."""
+        self.waits.append(seconds)
+        self.clock[0] += seconds
+        return False
+
+
+def gathered(*took: float) -> list[float]:
+    """Return how long was waited in an answer whose tokens took ``took`` seconds to get."""
+    clock = [100.0]
+    gathering, cancel = Gathering(lambda: clock[0]), Waits([])
+    cancel.clock = clock
+    for seconds in took:
+        clock[0] += seconds
+        gathering.came(cancel)  # type: ignore[arg-type]
+    return cancel.waits
+
+
+def test_tokens_of_a_fast_model_gather_and_are_taken_together() -> None:
+    quick, there = READY_S * 4, READY_S / 10
+    # Waited for, then taken as long as there are any.
+    assert gathered(quick, *[there] * 9, quick, there) == [GATHER_S, GATHER_S]
+
+
+def test_tokens_that_come_slowly_or_only_when_asked_for_are_taken_one_by_one() -> None:
+    quick, slow, there = READY_S * 4, FAST_S * 1.5, READY_S / 10
+    assert gathered(*[slow] * 20) == []
+    assert gathered(*[there] * 20) == []
+    assert gathered(*[quick] * 20) == [GATHER_S] * VAIN
+    # Once in vain is not always: the other thread had the processor.
+    assert len(gathered(*[quick, quick, there] * 20)) == 40
 
 
 def test_text_waits_for_keys_but_not_for_ever() -> None:
@@ -235,3 +299,49 @@ async def test_an_answer_is_tended_before_it_stands_on_the_screen() -> None:
         await mounted
         transcript.tend()
         assert len(transcript.turns.query(Body)) == 1
+
+
+async def test_blocks_that_come_are_laid_out_with_their_column_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[Widget] = []
+
+    async def noted(_screen: ChatScreen, message: Layout) -> None:
+        asked.append(message.widget)
+
+    engine = GatedEngine(answers=(("One.\n\n", "Two.\n\nThree."),))
+    engine.may_load.set()
+    monkeypatch.setattr(ChatScreen, "on_layout", noted, raising=False)
+    async with driven(build(engine)) as run:
+        await run.ready()
+        await run.ask("Go on.")
+        engine.let(1)
+        await run.until(lambda: run.answers and len(run.answers[0].query_one(Body).children) == 1)
+        engine.let(2)
+        await run.idle()
+        body = run.answers[0].query_one(Body)
+        await run.until(lambda: "Three." in plain(body))
+        assert body in asked
+        assert not set(body.children[1:]) & set(asked)
+
+
+@pytest.mark.parametrize("colourless", [False, True])
+async def test_containers_are_drawn_of_one_line_as_they_would_be_of_many(
+    colourless: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if colourless:
+        monkeypatch.setenv("NO_COLOR", "1")
+    async with driven(build()) as run:
+        await run.ready()
+        await run.asked("What is it?")
+        for marked in (False, True):
+            answer = run.answers[0]
+            for view in (run.chat.transcript, run.chat.transcript.turns, answer, answer.query_one(Body)):
+                area = Region(0, 0, *view.size)
+                lines, many = view.render_lines(area), Widget.render_lines(view, area)
+                assert [_cells(line) for line in lines] == [_cells(line) for line in many]
+                assert (len({id(line) for line in lines}) == 1) == (not (marked and view is answer))
+            await run.pilot.press("f7")
+            await run.until(lambda: run.answers[0].has_focus)
+
+
+def _cells(line: Strip) -> list[tuple[str, object]]:
+    return [(char, segment.style and segment.style.bgcolor) for segment in line for char in segment.text]

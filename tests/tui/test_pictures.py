@@ -230,7 +230,7 @@ async def test_a_fetch_shows_its_progress_and_stops(server: str) -> None:
 
 @pytest.mark.parametrize(
     ("settings", "words"),
-    [(Settings(previews="off"), "private network"), (Settings(previews="off", offline=True), "--offline")],
+    [(Settings(previews="off"), "private network"), (Settings(previews="off", offline=True), "vlmchat is offline")],
     ids=["private", "offline"],
 )
 async def test_a_url_that_may_not_be_fetched_stays_text(server: str, settings: Settings, words: str) -> None:

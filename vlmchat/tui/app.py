@@ -21,6 +21,7 @@ from vlmchat.store.chats import ChatStore
 from vlmchat.tui.actions import Scope, bindings, rebind
 from vlmchat.tui.colourless import colourless
 from vlmchat.tui.desk import Desk
+from vlmchat.tui.inorder import InOrder
 from vlmchat.tui.keymap import read_keymap
 from vlmchat.tui.memory import Memory
 from vlmchat.tui.palette import Commands
@@ -33,7 +34,7 @@ _LOOK_AT_THEMES_S = 1.0
 """How often the folder of the user's themes is looked at."""
 
 
-class VlmchatApp(App[int]):
+class VlmchatApp(InOrder):
     """The full-screen app over one desk."""
 
     # The first screen's style is named here: Textual reads a screen's own only when it is pushed.

@@ -35,6 +35,15 @@ ANSWER_PATIENCE_S = 5.0
 LOAD_PATIENCE_S = 0.2
 """How long closing waits for a load; nothing of it has to be kept."""
 
+GATHER_S = 0.03
+"""How long tokens gather: less than text does before it is drawn."""
+READY_S = 0.0005
+"""A token that takes no longer to get was there already."""
+FAST_S = 0.01
+"""Tokens that take longer are taken one by one: a hundred a second."""
+VAIN = 3
+"""Waits in vain after which an answer's tokens are taken one by one."""
+
 
 class Receiver(Protocol):
     """Whoever takes the messages; posting has to be safe from any thread, as Textual's is."""
@@ -65,6 +74,35 @@ class Arrived:
             self._pieces.clear()
             self._announced = False
         return text
+
+
+class Gathering:
+    """Lets the tokens of a fast model come together before this thread takes them.
+
+    It is woken for each token otherwise, and takes the interpreter from the engine's thread each time.
+    """
+
+    def __init__(self, now: Callable[[], float] = time.perf_counter) -> None:
+        """Begin with an answer.
+
+        Args:
+            now: a clock, in seconds.
+        """
+        self._now = now
+        self._asked = now()
+        self._slept = False
+        self._vain = 0
+        """Waits in a row after which nothing was there: the tokens are made only when they are asked for."""
+
+    def came(self, cancel: CancelEvent) -> None:
+        """Note a token, and wait for more where that is worth it; a stop ends the wait."""
+        took = self._now() - self._asked
+        if self._slept:
+            self._vain = self._vain + 1 if took > READY_S else 0
+        self._slept = self._vain < VAIN and READY_S < took < FAST_S
+        if self._slept:
+            cancel.wait(GATHER_S)
+        self._asked = self._now()
 
 
 class FromWork(Message):
@@ -192,12 +230,13 @@ class Bridge:
             self._post(ModelLoading(work.id, event) if isinstance(event, Loading) else event)
 
     def _answer(self, asking: Callable[[CancelEvent], Iterator[AnswerEvent]], work: Work) -> None:
-        arrived = Arrived()
+        arrived, gathering = Arrived(), Gathering()
         finished: Finished | None = None
         for event in asking(work.cancel):
             if isinstance(event, Delta):
                 if event.text and arrived.add(event.text):
                     self._post(AnswerText(work.id, arrived))
+                gathering.came(work.cancel)
             elif isinstance(event, Finished):
                 finished = event
             else:

@@ -106,6 +106,7 @@ class ChatsScreen(Listing[ChatSummary]):
         if self._answering and row.id == self._current:
             self._say("toast.deleting_busy", row)
             return
+        self.renew()
         await self._write(self._store.delete, row.id)
         self._deleted.append(row)
         self._say("toast.deleted", row)
@@ -117,6 +118,7 @@ class ChatsScreen(Listing[ChatSummary]):
         if not self._deleted:
             tell(self, "toast.nothing_to_restore")
             return
+        self.renew()
         row = self._deleted.pop()
         await self._write(self._store.restore, row.id)
         self._say("toast.restored", row)
@@ -127,6 +129,7 @@ class ChatsScreen(Listing[ChatSummary]):
         """Take the marked chat out of the list, or put an archived one back."""
         row = self.marked
         if row is not None:
+            self.renew()
             await self._write(partial(self._store.archive, archived=not row.archived), row.id)
             self._say("toast.unarchived" if row.archived else "toast.archived", row)
             await self._refresh()
@@ -134,6 +137,7 @@ class ChatsScreen(Listing[ChatSummary]):
     def action_show_archived(self) -> None:
         """List the archived chats, or the others again."""
         self._archived = not self._archived
+        self.renew()
         self.query_one(".listing").border_title = say("chats.archived" if self._archived else "chats.title")
         self._list()
 
@@ -165,6 +169,7 @@ class ChatsScreen(Listing[ChatSummary]):
         try:
             rows = await asyncio.to_thread(self._store.chats, words, _PAGE, archived=self._archived)
         except VlmchatError as error:
+            self.decide()
             complain(self, error)
             return
         if not self.left and words == self.words:

@@ -18,6 +18,7 @@ from textual.types import CSSPathType
 from textual.widgets import Input, OptionList, Static
 from textual.widgets.option_list import Option
 
+from vlmchat.tui.inorder import Awaited
 from vlmchat.tui.screens.dialog import Dialog
 from vlmchat.tui.widgets.hints import KeyHints
 
@@ -43,6 +44,8 @@ class Listing(Dialog[str | None], Generic[Row]):
         """The words that the list on the screen answers."""
         self._choice_waits = False
         """Enter came before the list for its words."""
+        self._renewed = False
+        """What was done changes the list, and the new one is on its way."""
 
     def compose(self) -> ComposeResult:
         """Line, list, a text for the marked row, keys."""
@@ -69,14 +72,34 @@ class Listing(Dialog[str | None], Generic[Row]):
         at = self.query_one(OptionList).highlighted
         return self.rows[at] if at is not None and at < len(self.rows) else None
 
-    def show_rows(self, words: str, rows: Sequence[Row], empty: str, mark: int = 0) -> None:
-        """Draw the ``rows`` found for ``words``, or the text ``empty`` when there are none."""
+    def show_rows(self, words: str | None, rows: Sequence[Row], empty: str, mark: int = 0) -> None:
+        """Draw the ``rows`` found for ``words`` (None: while they are sought), or the text ``empty`` without any."""
         self._listed_for = words
         if not rows or rows != self.rows:
             self._draw_rows(rows, empty, mark)
-        if self._choice_waits and words == self.words:
-            self._choice_waits = False
-            self.choose()
+        if self._is_true:
+            chosen = self._choice_waits
+            self.decide()
+            if chosen:
+                self.choose()
+
+    def awaits(self, key: str, typed: bool) -> bool:
+        """Let keys wait for the list they are meant for; never Esc."""
+        return key != "escape" and (self._renewed or self._choice_waits or not (typed or self._is_true))
+
+    @property
+    def _is_true(self) -> bool:
+        """Whether the list is the one for what is typed."""
+        return self._listed_for == self.words
+
+    def renew(self) -> None:
+        """Let keys wait for the next list: what the one before has done changes it."""
+        self._renewed = True
+
+    def decide(self) -> None:
+        """Let the keys go that waited for the list."""
+        self._choice_waits = self._renewed = False
+        self.app.post_message(Awaited())
 
     def _draw_rows(self, rows: Sequence[Row], empty: str, mark: int) -> None:
         options = self.query_one(OptionList)
@@ -124,7 +147,7 @@ class Listing(Dialog[str | None], Generic[Row]):
 
     def action_choose(self) -> None:
         """Do what Enter does, once the list is the one for what was typed."""
-        if self._listed_for == self.words:
+        if self._is_true:
             self.choose()
         else:
             self._choice_waits = True

@@ -86,7 +86,7 @@ class ModelsScreen(Listing[Line]):
     def on_mount(self) -> None:
         """Read the catalog and look at the disk on a thread."""
         super().on_mount()
-        self.show_rows("", (), say("models.loading"))
+        self.show_rows(None, (), say("models.loading"))
         self._read()
 
     def on_screen_resume(self) -> None:

@@ -67,7 +67,7 @@ class PicturesScreen(Listing[Candidate]):
     def on_mount(self) -> None:
         """Search the folders on a thread."""
         super().on_mount()
-        self.show_rows("", (), say("pictures.searching"))
+        self.show_rows(None, (), say("pictures.searching"))
         self._search()
         # Keys that came before this screen are still being handed out.
         self.call_after_refresh(self._go_on)
@@ -142,8 +142,11 @@ class PicturesScreen(Listing[Candidate]):
         await self._list()
 
     @on(Input.Changed)
-    def _typed(self) -> None:
-        if self._known is not None:
+    async def _typed(self) -> None:
+        if is_source(self.words.strip()):
+            # At once: a path needs no search, and must not end the one under way.
+            await self._list()
+        elif self._known is not None:
             self._look()
 
     @work(exclusive=True, group="list")

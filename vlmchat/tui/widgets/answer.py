@@ -19,7 +19,8 @@ from textual.widgets.markdown import MarkdownStream
 
 from vlmchat.plaintext import printable
 from vlmchat.tui.text import model_name, say, seconds
-from vlmchat.tui.widgets.fold import Fold, Grown, Window
+from vlmchat.tui.widgets.bare import Bare
+from vlmchat.tui.widgets.fold import Block, Fold, Grown, Window
 from vlmchat.tui.widgets.maths import keep_formulas
 from vlmchat.tui.widgets.turn import LinkSeen, Shown, TurnView
 
@@ -56,11 +57,11 @@ class LongLines:
         return "\n".join(done)
 
 
-class AnswerText(Markdown, Grown):
+class AnswerText(Bare, Markdown, Grown):
     """Markdown of a model; a click on a link is passed on instead of followed."""
 
     BLOCKS = {  # noqa: RUF012 - as Textual declares it
-        kind: type(block.__name__, (block, Grown), {}) for kind, block in Markdown.BLOCKS.items()
+        kind: type(block.__name__, (block, Block), {}) for kind, block in Markdown.BLOCKS.items()
     }
 
     def __init__(self, text: str = "") -> None:

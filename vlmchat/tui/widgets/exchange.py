@@ -48,7 +48,9 @@ class Exchange:
         """Draw all text that has arrived."""
         if self._take is not None and self._answer is not None:
             self._transcript.tend()
-            await self._answer.write(self._take())
+            text = self._take()
+            self.pace.drawn(len(text))
+            await self._answer.write(text)
 
     async def finish(self, stored: Sequence[Shown]) -> None:
         """Draw the rest and the figures; ``stored`` is the branch that ends with this exchange."""

@@ -31,6 +31,14 @@ class Grown(Widget):
     virtual_size = Reactive(Size(0, 0), repaint=False)
 
 
+class Block(Grown):
+    """A part of a text, which comes with what it says: it is laid out with its column, and not once more after that."""
+
+    def on_mount(self) -> None:
+        """Forget the layout that was asked for when the text was given: the one that shows it is still to come."""
+        self._layout_required = False
+
+
 @dataclass(frozen=True, slots=True)
 class Window:
     """What is seen of a column, in lines from its top."""

@@ -13,6 +13,8 @@ from vlmchat.tui.text import model_name, say, size
 
 _BAR = 12
 """Cells of the progress bar."""
+_LEAST_TITLE = 16
+"""Cells of a title that is cut; with less room there is none."""
 _NEARLY = 0.85
 """Share of the context from which on the meter warns."""
 
@@ -52,6 +54,8 @@ class StatusLine(Widget):
             left, space = left.truncate(max(1, room - right.cell_length - 1), ellipsis=True), 1
         words = " · ".join(filter(None, (say("status.temporary") if self.temporary else "", self.title)))
         title = Content.styled(words, "$foreground 80%")
+        if space >= _LEAST_TITLE + 5:
+            title = title.truncate(min(title.cell_length, space - 5), ellipsis=True)
         if space > title.cell_length + 4:
             before = max(2, min(room // 2 - title.cell_length // 2 - left.cell_length, space - title.cell_length - 2))
             return Content.assemble(

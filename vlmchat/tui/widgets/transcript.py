@@ -15,6 +15,7 @@ from textual.widgets import Static
 from vlmchat.tui.actions import key_of
 from vlmchat.tui.memory import Draft
 from vlmchat.tui.text import many, say
+from vlmchat.tui.widgets.bare import Bare
 from vlmchat.tui.widgets.fold import Fold, Grown, Window
 from vlmchat.tui.widgets.turn import QuestionView, Shown, TurnView
 
@@ -53,7 +54,7 @@ class Earlier(Static):
     """Stands for the turns above that are not drawn yet."""
 
 
-class Turns(Vertical, Grown):
+class Turns(Bare, Vertical, Grown):
     """The turns themselves, at least as high as the window: a short chat begins at its top."""
 
     async def greet(self) -> bool:
@@ -69,7 +70,7 @@ class Turns(Vertical, Grown):
         await self.query(Welcome).remove()
 
 
-class Transcript(VerticalScroll, Grown, can_focus=False):
+class Transcript(Bare, VerticalScroll, Grown, can_focus=False):
     """All turns on the screen, newest at the bottom."""
 
     def __init__(self) -> None:

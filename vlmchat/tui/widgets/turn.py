@@ -19,6 +19,7 @@ from vlmchat.store.model import Turn
 from vlmchat.tui.actions import Scope, bindings
 from vlmchat.tui.memory import Draft
 from vlmchat.tui.text import say
+from vlmchat.tui.widgets.bare import Bare
 from vlmchat.tui.widgets.chips import label
 from vlmchat.tui.widgets.fold import Grown, Window
 from vlmchat.tui.widgets.preview import PreviewRow
@@ -46,7 +47,7 @@ class LinkSeen(Message):
         self.target = target
 
 
-class TurnView(Vertical, Grown, can_focus=True):
+class TurnView(Bare, Vertical, Grown, can_focus=True):
     """One turn; marked it takes keys, and asks the screen for what they mean."""
 
     BINDINGS: ClassVar[list[BindingType]] = bindings("turn")
