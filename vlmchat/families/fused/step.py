@@ -7,7 +7,8 @@ one call, without Python's lock.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import weakref
+from collections.abc import Callable, Sequence
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -24,6 +25,8 @@ from vlmchat.families.fused.vectors import BLOCK
 
 _PIECE_BYTES = 64 * 1024
 """Weights of a piece, about: some 5 us of reading, so that threads end together and taking pieces costs little."""
+HEADS = 4
+"""Query heads that one thread attends with."""
 Pieces: TypeAlias = list[tuple[int, ...]]
 ROWS = 16
 """Rows of a step at most: beyond, a matrix product of torch's is faster."""
@@ -53,6 +56,8 @@ class FusedStep:
         self._team = Team(self.tables, threads)
         self._inputs, self._normed, self._logits = map(torch.from_numpy, (plan.hidden, plan.normed, plan.logits))
         self._turning = torch.from_numpy(self.tables.turning)
+        self._kept: Callable[[], Tensor | None] = lambda: None
+        """The last layer's keys, whose address is in the tables; they may go when the cache is emptied."""
         self.steps = 0
         """Tokens that went through; tests look whether any did."""
 
@@ -69,13 +74,9 @@ class FusedStep:
             positions: int64 [rows, 1].
             cache: not empty; every row gets a place more.
         """
-        rows = len(embeddings)
-        starts = cache.layers[0].extent.lengths
-        for at, layer in enumerate(cache.layers):
-            layer.reserve(max(starts) + 1)
-            self.tables.kept[at] = layer.keys.data_ptr(), layer.values.data_ptr()
+        rows, starts = len(embeddings), cache.layers[0].extent.lengths
+        self._look_at(cache, max(starts) + 1)
         self.tables.places[:rows] = starts
-        self.tables.control[t.CAPACITY] = cache.layers[0].keys.shape[2]
         waves = self._rotary(embeddings, position_ids=positions)
         width = self.tables.control[t.TURNED] = waves[0].shape[-1]
         for table, wave in zip(self._turning, waves, strict=True):
@@ -84,6 +85,17 @@ class FusedStep:
         self._run(rows, 0, self._plan.head)
         self.steps += 1
         return self._normed[:rows, None].to(self._dtype, copy=True)
+
+    def _look_at(self, cache: Cache, places: int) -> None:
+        """Note where the buffers of ``cache`` are, with room for ``places``: they move together."""
+        last: Any = cache.layers[-1]
+        if self._kept() is last.keys and places <= last.keys.shape[2]:
+            return
+        for at, layer in enumerate(cache.layers):
+            layer.reserve(places)
+            self.tables.kept[at] = layer.keys.data_ptr(), layer.values.data_ptr()
+        self._kept = weakref.ref(last.keys)
+        self.tables.control[t.CAPACITY] = last.keys.shape[2]
 
     def logits(self, hidden: Tensor) -> Tensor:
         """Return float32 logits [rows, vocab] of ``hidden`` [rows, hidden], rounded to the dtype as the head does."""
@@ -154,13 +166,21 @@ class Plan:
         names = ("qkv_proj",) if "qkv_proj" in parts else ("q_proj", "k_proj", "v_proj")
         self._map(t.MAP, self.hidden, layer.input_layernorm, all_stored([parts[name] for name in names]), self._fresh)
         group = self._heads // self._kv_heads
-        pieces = [
-            self._piece({t.LAYER: at, t.KV_HEAD: head, t.FIRST_HEAD: head * group, t.HEADS: group})
-            for head in range(self._kv_heads)
-        ]
-        self._operation(t.TURN, self._fresh, None, pieces, 0)
-        self._operation(t.ATTEND, self._queries, None, pieces, 0)
+        self._operation(t.TURN, self._fresh, None, self._shared(at, group), 0)
+        # By fours, which are computed together: with two key heads one late thread would leave half of it to the other.
+        self._operation(t.ATTEND, self._queries, None, self._shared(at, HEADS), 0)
         self._map(t.MAP_AND_ADD, self._answers, None, all_stored([parts["o_proj"]]), self.hidden)
+
+    def _shared(self, layer: int, most: int) -> Pieces:
+        """Return the query heads of each key head of a layer, at most so many in a piece."""
+        group = self._heads // self._kv_heads
+        return [
+            self._piece(
+                {t.LAYER: layer, t.KV_HEAD: head, t.FIRST_HEAD: head * group + at, t.HEADS: min(most, group - at)}
+            )
+            for head in range(self._kv_heads)
+            for at in range(0, group, most)
+        ]
 
     def _mlp(self, layer: Any) -> None:
         """Write down one layer's gated MLP."""
