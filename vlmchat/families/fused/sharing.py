@@ -26,8 +26,8 @@ from vlmchat.families.fused.machine import (
     written_in,
 )
 
-_SPINS = 2000
-"""Looks at a counter before the core is offered to others."""
+_SPINS = 8000
+"""Looks at a counter, some 20 us, before the core is offered to others."""
 _NAPS = 400
 """Naps of 50 us before a thread leaves compiled code: an answer that goes on has asked again by then."""
 
