@@ -28,7 +28,7 @@ from vlmchat.engine.loader import Model, load_now
 from vlmchat.engine.quantize import int4_layout_is_known
 from vlmchat.engine.reference import read_cases
 from vlmchat.engine.torch_engine import TorchEngine
-from vlmchat.families.fused import kernels, table, team
+from vlmchat.families.fused import kernels, sharing, table, team
 from vlmchat.families.fused.step import ROWS, FusedStep
 from vlmchat.families.native import NativeNetwork
 from vlmchat.options import Dtype, LoadOptions, Quantization, Sampling
@@ -152,6 +152,23 @@ def test_the_threads_change_nothing(folder: Path) -> None:
     for others in found[1:]:
         for one, other in zip(found[0], others, strict=True):
             assert all(torch.equal(a, b) for a, b in zip(one.logits, other.logits, strict=True))
+
+
+def test_a_thread_that_comes_late_does_nothing(folder: Path) -> None:
+    """It finds more rows of the next step already, and all pieces of its own taken."""
+    fused, _ = runners(folder, "float32", threads=1)
+    answered(fused, questions(1), 1)
+    tables = step_of(fused).tables
+    layer: Any = fused.cache.native.layers[0]
+    before = layer.keys.clone(), tables.counters.copy(), tables.queries.copy()
+    tables.control[table.ROWS] = ROWS
+    # The decoder's operations ran in the step before that of the head.
+    decoder = len(tables.operations) - 1
+    for step in range(int(tables.control[table.STEP]) + 1):
+        sharing.work(tables, 0, step, 0, decoder)
+    assert torch.equal(before[0], layer.keys)
+    assert (before[1] == tables.counters).all()
+    assert (before[2] == tables.queries).all()
 
 
 def test_a_wrong_place_is_seen(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

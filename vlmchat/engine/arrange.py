@@ -5,10 +5,10 @@ Two things are done to the decoder and its head, and only where something is gai
 - Layers over the same inputs become one: queries, keys and values, gate and up. Fewer calls on longer matrices, 6 %
   of a step at 0.5 billion parameters (two AVX-512 cores). Where :class:`~vlmchat.families.lean.LeanDecoder` drives
   the layers; it takes either form.
-- Weights in bfloat16 get oneDNN's own layout, where no compiled step reads them (``engine/fuse.py``). From plain rows oneDNN reads a matrix at half the memory's rate when
-  one token is computed: 6.5 G weights/s against 10 to 13 from the blocked layout (same cores, the matrices of
-  InternVL2-1B; 256 tokens at once take the same time either way). A head that is the embedding gets a copy of its
-  own: rows are looked up in the mapped file, and all are read from the copy.
+- Weights in bfloat16 get oneDNN's own layout, where no compiled step reads them (``engine/fuse.py``). From plain rows
+  oneDNN reads a matrix at half the memory's rate when one token is computed: 6.5 G weights/s against 10 to 13 from the
+  blocked layout (same cores, the matrices of InternVL2-1B; 256 tokens at once take the same time either way). A head
+  that is the embedding gets a copy of its own: rows are looked up in the mapped file, and all are read from the copy.
 
 It costs reading and writing the weights once; the file's pages are given back layer by layer, so that nothing is held
 twice. What is laid out is the process's own memory, where a mapped file is only lent: it is done where a quarter of

@@ -87,11 +87,11 @@ def _counter(builder: Any, address: Any) -> Any:
 
 @spelled
 def take(_: Any, address: Any, expected: Any) -> Any:
-    """Add one to the int64 at ``address`` if it is ``expected``; say whether it was."""
+    """Take one from the int64 at ``address`` if it is ``expected``; say whether it was."""
 
     def code(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         counter, now = _counter(builder, arguments[0]), arguments[1]
-        swapped = builder.cmpxchg(counter, now, builder.add(now, now.type(1)), "seq_cst", "seq_cst")
+        swapped = builder.cmpxchg(counter, now, builder.sub(now, now.type(1)), "seq_cst", "seq_cst")
         return builder.zext(builder.extract_value(swapped, 1), context.get_value_type(types.boolean))
 
     return types.boolean(types.int64, types.int64), code

@@ -151,33 +151,31 @@ def do(tables: Any, number: Any, at: Any, which: Any) -> None:
 def work(tables: Any, number: Any, step: Any, first: Any, last: Any) -> None:
     """Take part in operations ``first`` to ``last`` of ``step`` as thread ``number`` until they are done or over.
 
-    A thread that comes late may read what belongs to the next step; it gets no piece then, as tickets carry the number.
+    A thread that comes late finds other tables of the next step already. It gets no piece: a ticket carries the number
+    of its step and how many are left, and what a piece needs is read when it is taken.
     """
     for at in range(first, last):
-        ticket = tables.counters[at].ctypes.data + 8 * t.TICKET
-        finished = tables.counters[at].ctypes.data + 8 * t.DONE
-        operation, rows = tables.operations[at], tables.control[t.ROWS]
-        by_row = operation[t.KIND] == t.TURN or operation[t.KIND] == t.ATTEND
-        behind = (step << t.SHIFT) + operation[t.PIECES] * (rows if by_row else 1)
-        ready = operation[t.NORM] == 0
+        tickets = tables.counters[at].ctypes.data + 8 * t.TICKETS
+        unfinished = tables.counters[at].ctypes.data + 8 * t.UNFINISHED
+        ready = tables.operations[at, t.NORM] == 0
         while True:
-            mine = seen(ticket)
-            if mine >> t.SHIFT != step:
+            left = seen(tickets)
+            if left >> t.SHIFT != step:
                 return
-            if mine >= behind:
+            if left == step << t.SHIFT:
                 break
-            if take(ticket, mine):
+            if take(tickets, left):
                 if not ready:
-                    normalise(tables, number, operation, rows)
+                    normalise(tables, number, tables.operations[at], tables.control[t.ROWS])
                     ready = True
-                do(tables, number, at, mine - (step << t.SHIFT))
-                add(finished, 1)
-        looks, now = 0, seen(finished)
-        while now < behind and now >> t.SHIFT == step:
+                do(tables, number, at, left - (step << t.SHIFT) - 1)
+                add(unfinished, -1)
+        looks, now = 0, seen(unfinished)
+        while now > step << t.SHIFT and now >> t.SHIFT == step:
             looks += 1
             if looks > _SPINS:
                 offer()
-            now = seen(finished)
+            now = seen(unfinished)
 
 
 @written_in
@@ -185,8 +183,11 @@ def begun(tables: Any, first: Any, last: Any) -> Any:
     """Hand out the pieces of operations ``first`` to ``last``; return the number of the step."""
     step = tables.control[t.STEP] + 1
     for at in range(first, last):
-        tables.counters[at, t.DONE] = step << t.SHIFT
-        put(tables.counters[at].ctypes.data + 8 * t.TICKET, step << t.SHIFT)
+        kind, pieces = tables.operations[at, t.KIND], tables.operations[at, t.PIECES]
+        if kind == t.TURN or kind == t.ATTEND:
+            pieces *= tables.control[t.ROWS]
+        tables.counters[at, t.UNFINISHED] = (step << t.SHIFT) + pieces
+        put(tables.counters[at].ctypes.data + 8 * t.TICKETS, (step << t.SHIFT) + pieces)
     tables.control[t.FIRST], tables.control[t.LAST] = first, last
     put(tables.control.ctypes.data + 8 * t.STEP, step)
     return step

@@ -31,8 +31,8 @@ STEP, FIRST, LAST, LEAVE, ROWS, CAPACITY, TURNED, INSIDE = (8 * line for line in
 of a step, places of the KV buffers, the turned part of a head; from ``INSIDE`` on whether each helper is in compiled
 code."""
 
-TICKET, DONE, COUNTER_COLUMNS = 0, 8, 16
-"""Columns of an operation's counters, a cache line each: pieces handed out, pieces done."""
+TICKETS, UNFINISHED, COUNTER_COLUMNS = 0, 8, 16
+"""Columns of an operation's counters, a cache line each: pieces to be taken, pieces not done yet."""
 SHIFT = 20
 """Bits of a counter below the number of the step that it belongs to."""
 
