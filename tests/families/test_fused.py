@@ -25,11 +25,12 @@ from vlmchat.engine.arrange import BlockedLinear, arrange
 from vlmchat.engine.fuse import compiled, fuse, fusible
 from vlmchat.engine.generate import Runner
 from vlmchat.engine.loader import Model, load_now
-from vlmchat.engine.quantize import int4_layout_is_known
+from vlmchat.engine.quantize import Int4Linear, int4_layout_is_known, int4_levels
 from vlmchat.engine.reference import read_cases
 from vlmchat.engine.torch_engine import TorchEngine
 from vlmchat.families.fused import kernels, sharing, table, team
 from vlmchat.families.fused.step import ROWS, FusedStep
+from vlmchat.families.fused.widen import Widener
 from vlmchat.families.native import NativeNetwork
 from vlmchat.options import Dtype, LoadOptions, Quantization, Sampling
 
@@ -125,6 +126,25 @@ def steered(runner: Runner, requests: list[Request], width: int) -> list[Row]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("tests.families.batching_cases.choose", lambda samplers, _: [7] * len(samplers))
         return answered(runner, requests, width)
+
+
+@needs_layout
+@torch.inference_mode()
+def test_widened_weights_are_those_of_torch(monkeypatch: pytest.MonkeyPatch) -> None:
+    torch.manual_seed(0)
+    linear = torch.nn.Linear(96, 320, dtype=torch.bfloat16)
+    layer = Int4Linear(linear)
+    layer.take(linear.weight.data)
+    # Two blocks at a time: five of them are three parts.
+    monkeypatch.setattr(Widener, "outputs", lambda self, inputs: 128)
+    levels = int4_levels(layer.packed, torch.float32).view(-1, 32, 320)
+    scales, zeros = (part.unsqueeze(1).float() for part in layer.scales_and_zeros.unbind(dim=-1))
+    exact = (levels * scales + zeros).bfloat16().view(96, 320)
+    assert torch.equal(Widener()(layer.packed, layer.scales_and_zeros), exact)
+    inputs = torch.randn(2, 70, 96).bfloat16()
+    layer.widener = Widener()
+    theirs = (inputs.view(140, 96) @ exact).view(2, 70, 320) + linear.bias
+    assert (layer(inputs).float() - theirs.float()).abs().max() < 0.02
 
 
 def test_more_rows_than_a_step_has_are_torchs(folder: Path) -> None:

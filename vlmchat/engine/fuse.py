@@ -10,7 +10,7 @@ import torch
 from vlmchat.engine.device import SMALL_MODEL
 from vlmchat.engine.events import Loading
 from vlmchat.engine.loader import Model
-from vlmchat.engine.quantize import HEAD
+from vlmchat.engine.quantize import HEAD, Int4Linear
 from vlmchat.families.fused.stored import stored
 from vlmchat.families.lean import LeanDecoder
 from vlmchat.families.native import NativeNetwork, TiedHead
@@ -32,8 +32,13 @@ def fuse(model: Model, threads: int) -> None:
     lean = _lean(model)
     if lean is not None:
         from vlmchat.families.fused.step import FusedStep
+        from vlmchat.families.fused.widen import Widener
 
         lean.fused = FusedStep(lean.text, _head(model), model.dtype, threads)
+        widener = Widener()
+        for layer in model.network.blocks().modules():
+            if isinstance(layer, Int4Linear):
+                layer.widener = widener
 
 
 def fusible(model: Model) -> bool:

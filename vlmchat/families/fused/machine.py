@@ -18,7 +18,7 @@ from vlmchat.paths import places
 Function = TypeVar("Function", bound=Callable[..., Any])
 _FREEDOMS = {"reassoc", "contract", "arcp", "nsz"}
 """Of the compiler with floats: order of sums, fused products, reciprocals, the sign of zero. Not infinities and NaN."""
-_COMPILED = ("kernels.py", "machine.py", "sharing.py", "table.py", "vectors.py")
+_COMPILED = ("kernels.py", "machine.py", "sharing.py", "table.py", "vectors.py", "widen.py")
 
 
 def _keep_code() -> None:

@@ -49,7 +49,7 @@ class _Code:
         return self._builder.load(self._pointer(base, offset, kind), align=1)
 
     def _write(self, base: Any, offset: Any, value: Any) -> None:
-        self._builder.store(value, self._pointer(base, offset, value.type), align=4)
+        self._builder.store(value, self._pointer(base, offset, value.type), align=2)
 
     def _pointer(self, base: Any, offset: Any, kind: Any) -> Any:
         return self._builder.inttoptr(self._builder.add(base, offset), kind.as_pointer())
@@ -189,19 +189,45 @@ class _Values(_Code):
             self._write(self._into, self._times(self._span, 4 * head), builder.load(variable))
 
 
-class _Block(_Code):
-    """Multiplies a block of output features in torch's CPU layout of 4-bit weights.
+class _Packed(_Code):
+    """Reads a block of output features in torch's CPU layout of 4-bit weights.
 
     See ``engine/quantize.py`` for the layout: for each input feature 32 bytes, whose low halves are the first 32
-    outputs; for each group of inputs and each output a scale and a zero.
+    outputs; for each group of inputs and each output a scale and a zero: value = (level - 8) * scale + zero.
+    """
+
+    def __init__(self, builder: Any, packed: Any, scales: Any, stride: Any) -> None:
+        super().__init__(builder)
+        self._packed, self._scales, self._stride = packed, scales, stride
+
+    def _levels(self, at: Any) -> list[Any]:
+        """Return the levels, 0 to 15, of one input feature: four vectors of float32."""
+        builder, halves = self._builder, []
+        for half in range(2):
+            offset = builder.add(self._times(at, 2 * LANES), self._number(half * LANES))
+            wide = builder.zext(self._read(self._packed, offset, ir.VectorType(ir.IntType(8), LANES)), _INTEGERS)
+            halves.append((builder.and_(wide, _INTEGERS([15] * LANES)), builder.lshr(wide, _INTEGERS([4] * LANES))))
+        return [builder.sitofp(halves[place % 2][place // 2], _FLOATS) for place in range(4)]
+
+    def _scale_and_zero(self, group: Any, place: int) -> tuple[Any, Any]:
+        """Return those of 16 outputs."""
+        builder = self._builder
+        first = self._times(builder.mul(group, self._stride), 4)
+        both = self._read(self._scales, builder.add(first, self._number(4 * LANES * place)), _INTEGERS)
+        scale = builder.bitcast(builder.shl(both, _INTEGERS([16] * LANES)), _FLOATS)
+        return scale, builder.bitcast(builder.and_(both, _INTEGERS([0xFFFF0000] * LANES)), _FLOATS)
+
+
+class _Block(_Packed):
+    """Multiplies a block of 4-bit weights.
 
     Arguments, int64: addresses of the packed weights and of the scales (bfloat16), output features of the matrix,
     address of the inputs (float32), how many in a row, address of the outputs, from one row of outputs to the next.
     """
 
     def __init__(self, rows: int, builder: Any, packed: Any, scales: Any, stride: Any, *sizes: Any) -> None:
-        super().__init__(builder)
-        self._rows, self._packed, self._scales, self._stride = range(rows), packed, scales, stride
+        super().__init__(builder, packed, scales, stride)
+        self._rows = range(rows)
         self._inputs, self._width, self._outputs, self._span = sizes
 
     def write(self) -> None:
@@ -226,12 +252,7 @@ class _Block(_Code):
 
     def _add_input(self, at: Any, sums: Any, wholes: Any) -> None:
         """Add what one input feature gives to every row's sums."""
-        builder, halves = self._builder, []
-        for half in range(2):
-            offset = builder.add(self._times(at, 2 * LANES), self._number(half * LANES))
-            wide = builder.zext(self._read(self._packed, offset, ir.VectorType(ir.IntType(8), LANES)), _INTEGERS)
-            halves.append((builder.and_(wide, _INTEGERS([15] * LANES)), builder.lshr(wide, _INTEGERS([4] * LANES))))
-        levels = [builder.sitofp(halves[place % 2][place // 2], _FLOATS) for place in range(4)]
+        builder, levels = self._builder, self._levels(at)
         for row in self._rows:
             offset = builder.add(self._times(self._width, 4 * row), self._times(at, 4))
             value = self._spread(self._read(self._inputs, offset, ir.FloatType()))
@@ -240,17 +261,44 @@ class _Block(_Code):
                 builder.store(self._plus(level, value, builder.load(variable)), variable)
 
     def _add_group(self, group: Any, place: int, sums: Any, wholes: Any) -> None:
-        """Add a group's sums of 16 outputs to the totals: value = (level - 8) * scale + zero."""
-        builder = self._builder
-        first = self._times(builder.mul(group, self._stride), 4)
-        both = self._read(self._scales, builder.add(first, self._number(4 * LANES * place)), _INTEGERS)
-        scale = builder.bitcast(builder.shl(both, _INTEGERS([16] * LANES)), _FLOATS)
-        zero = builder.bitcast(builder.and_(both, _INTEGERS([0xFFFF0000] * LANES)), _FLOATS)
+        """Add a group's sums of 16 outputs to the totals."""
+        builder, (scale, zero) = self._builder, self._scale_and_zero(group, place)
         for row in self._rows:
             whole, offset = builder.load(wholes[row]), self._output(row, place)
             centred = self._plus(whole, _FLOATS([-8.0] * LANES), builder.load(sums[row]))
             total = self._plus(scale, centred, self._read(self._outputs, offset, _FLOATS))
             self._write(self._outputs, offset, self._plus(zero, whole, total))
+
+
+class _Wide(_Packed):
+    """Widens a block of 4-bit weights to bfloat16.
+
+    Arguments, int64: addresses of the packed weights and of the scales (bfloat16), output features of the matrix,
+    input features, address of the first widened weight [inputs, outputs], output features of what is widened.
+    """
+
+    def __init__(self, _: None, builder: Any, packed: Any, scales: Any, stride: Any, *sizes: Any) -> None:
+        super().__init__(builder, packed, scales, stride)
+        self._width, self._into, self._span = sizes
+
+    def write(self) -> None:
+        builder = self._builder
+        with cgutils.for_range(builder, builder.udiv(self._width, self._number(GROUP))) as groups:
+            factors = [self._scale_and_zero(groups.index, place) for place in range(4)]
+            first = self._times(groups.index, GROUP)
+            with cgutils.for_range(builder, self._number(GROUP)) as inputs:
+                at = builder.add(first, inputs.index)
+                for place, (level, (scale, zero)) in enumerate(zip(self._levels(at), factors, strict=True)):
+                    centred = builder.fadd(level, _FLOATS([-8.0] * LANES))
+                    offset = builder.add(self._times(builder.mul(at, self._span), 2), self._number(2 * LANES * place))
+                    self._write(self._into, offset, self._rounded(self._plus(centred, scale, zero)))
+
+    def _rounded(self, vector: Any) -> Any:
+        """Round to bfloat16, to even."""
+        builder, bits = self._builder, self._builder.bitcast(vector, _INTEGERS)
+        odd = builder.and_(builder.lshr(bits, _INTEGERS([16] * LANES)), _INTEGERS([1] * LANES))
+        moved = builder.add(builder.add(bits, _INTEGERS([0x7FFF] * LANES)), odd)
+        return builder.trunc(builder.lshr(moved, _INTEGERS([16] * LANES)), ir.VectorType(ir.IntType(16), LANES))
 
 
 def _written(code: Any, about: Any, count: int) -> Any:
@@ -275,3 +323,5 @@ values_of_floats, values_of_words = (_written(_Values, kind, 7) for kind in _KEP
 """Values in float32 and bfloat16; see :class:`_Values`."""
 block_with_one, block_with_four = (_written(_Block, rows, 7) for rows in (1, 4))
 """With one row and with four; see :class:`_Block`."""
+widened_block = _written(_Wide, None, 6)
+"""See :class:`_Wide`."""
