@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -247,12 +248,14 @@ def test_who_is_not_served(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     assert not fusible(model_of(folder))
 
 
-@pytest.mark.parametrize("missing", ["numba", "compiler"])
+@pytest.mark.parametrize("missing", ["numba", "system", "compiler"])
 def test_without_numba_or_where_it_fails_torch_computes(
     folder: Path, missing: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if missing == "numba":
         monkeypatch.setattr(fusing, "find_spec", lambda name: None)
+    elif missing == "system":
+        monkeypatch.setitem(sys.modules, "vlmchat.families.fused.team", None)
     else:
         monkeypatch.setattr(team, "take_part", fails)
     engine = TorchEngine()

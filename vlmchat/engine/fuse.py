@@ -21,9 +21,12 @@ def compiled(model: Model) -> Generator[Loading, None, bool]:
     if not fusible(model) or find_spec("numba") is None:
         return False
     yield Loading("compiling")
-    # Late: numba takes half a second, and small models are better off without.
-    from vlmchat.families.fused.team import compile_now
-
+    try:
+        # Late: numba takes half a second, and small models are better off without.
+        from vlmchat.families.fused.team import compile_now
+    except (ImportError, RuntimeError):
+        # A numba that does not go with this numpy, a system without its waiting calls, no folder to keep code in.
+        return False
     return compile_now()
 
 

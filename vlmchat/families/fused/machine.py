@@ -72,9 +72,23 @@ words_at = _pointer_to(types.uint16)
 bytes_at = _pointer_to(types.int8)
 """int8 at an address."""
 
-_library = ctypes.CDLL(None)
-for _name, _function in (("vlmchat_offer", _library.sched_yield), ("vlmchat_nap", _library.usleep)):
-    binding.add_symbol(_name, ctypes.cast(_function, ctypes.c_void_p).value)
+
+def _know_how_to_wait() -> None:
+    """Make the system's calls known to compiled code.
+
+    Raises:
+        ImportError: it has none of these names (Windows).
+    """
+    try:
+        library = ctypes.CDLL(None)
+        calls = {"vlmchat_offer": library.sched_yield, "vlmchat_nap": library.usleep}
+    except (AttributeError, OSError, TypeError) as problem:
+        raise ImportError("This system has no sched_yield and usleep.") from problem
+    for name, call in calls.items():
+        binding.add_symbol(name, ctypes.cast(call, ctypes.c_void_p).value)
+
+
+_know_how_to_wait()
 offer = types.ExternalFunction("vlmchat_offer", types.int32())
 """Let another thread have the core."""
 nap = types.ExternalFunction("vlmchat_nap", types.int32(types.int32))
