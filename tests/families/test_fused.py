@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from tests.bench.checkpoints import build_internvl2
+from tests.engine.test_quantize import GEOMETRY as EVEN
 from tests.families.batching_cases import Row, answered, off
 from tests.reference_cases import QWEN2, REFERENCE
 from vlmchat.conversation import user
@@ -30,7 +31,7 @@ from vlmchat.engine.quantize import Int4Linear, int4_layout_is_known, int4_level
 from vlmchat.engine.reference import read_cases
 from vlmchat.engine.torch_engine import TorchEngine
 from vlmchat.families.fused import kernels, sharing, table, team
-from vlmchat.families.fused.step import ROWS, FusedStep
+from vlmchat.families.fused.step import MOST_ROWS, FusedStep
 from vlmchat.families.fused.widen import Widener
 from vlmchat.families.native import NativeNetwork
 from vlmchat.options import Dtype, LoadOptions, Quantization, Sampling
@@ -38,16 +39,8 @@ from vlmchat.options import Dtype, LoadOptions, Quantization, Sampling
 FOLDERS = sorted(path.parent for family in ("internvl2", "ovis2") for path in (REFERENCE / family).glob("*/cases.json"))
 TOLERANCE = 3e-5
 """On fp32 logits in units of their spread, as for batches and the lean decoder."""
-GEOMETRY: dict[str, Any] = {
-    "vision": {
-        "hidden_size": 64, "num_hidden_layers": 1, "num_attention_heads": 4, "intermediate_size": 96, "image_size": 56,
-    },
-    "language": {
-        "hidden_size": 128, "num_hidden_layers": 2, "num_attention_heads": 4, "num_key_value_heads": 2,
-        # An odd vocabulary, as InternVL2-1B's: outputs are multiplied in pairs.
-        "intermediate_size": 256, "vocab_size": 573,
-    },
-}  # fmt: skip
+# An odd vocabulary, as InternVL2-1B's: outputs are multiplied in pairs.
+GEOMETRY: dict[str, Any] = EVEN | {"language": EVEN["language"] | {"vocab_size": 573}}
 needs_layout = pytest.mark.skipif(
     not int4_layout_is_known(), reason="torch packs 4 bits in another layout on this processor"
 )
@@ -112,7 +105,7 @@ def test_every_step_is_that_of_the_library(folder: Path) -> None:
 
 
 @pytest.mark.parametrize(("dtype", "quantization", "limit"), FORMS)
-@pytest.mark.parametrize("rows", [1, 2, 4, 7, ROWS])
+@pytest.mark.parametrize("rows", [1, 2, 4, 7, MOST_ROWS])
 def test_every_form_of_weights_in_any_number_of_rows(
     folder: Path, dtype: Dtype, quantization: Quantization, limit: float, rows: int
 ) -> None:
@@ -150,8 +143,8 @@ def test_widened_weights_are_those_of_torch(monkeypatch: pytest.MonkeyPatch) -> 
 
 def test_more_rows_than_a_step_has_are_torchs(folder: Path) -> None:
     fused, plain = runners(folder, "float32")
-    requests = questions(ROWS + 1)
-    mine, theirs = (answered(runner, requests, ROWS + 1) for runner in (fused, plain))
+    requests = questions(MOST_ROWS + 1)
+    mine, theirs = (answered(runner, requests, MOST_ROWS + 1) for runner in (fused, plain))
     assert off(mine, theirs) < TOLERANCE
     assert step_of(fused).steps == 0
 
@@ -182,7 +175,7 @@ def test_a_thread_that_comes_late_does_nothing(folder: Path) -> None:
     tables = step_of(fused).tables
     layer: Any = fused.cache.native.layers[0]
     before = layer.keys.clone(), tables.counters.copy(), tables.queries.copy()
-    tables.control[table.ROWS] = ROWS
+    tables.control[table.ROWS] = MOST_ROWS
     # The decoder's operations ran in the step before that of the head.
     decoder = len(tables.operations) - 1
     for step in range(int(tables.control[table.STEP]) + 1):

@@ -26,7 +26,7 @@ from vlmchat.engine.grain import INT4_GROUP, INT4_OUTPUTS
 from vlmchat.errors import UsageError
 from vlmchat.families.family import Network
 from vlmchat.families.fused.stored import Stored
-from vlmchat.families.fused.table import INT4, INT8
+from vlmchat.families.fused.table import BLOCK, INT4, INT8
 from vlmchat.families.packed.base import PackedLinear, replace_linears
 from vlmchat.options import Quantization
 
@@ -42,8 +42,6 @@ INT4_ROWS = 128
 """As ``INT8_ROWS``: widening takes 4 ms of these weights. 14 against 19 ms at 64 rows, 27 against 17 at 256."""
 _ROWS_AT_ONCE = 8192
 """Output features that are quantized to 8 bits at once."""
-_INT4_BLOCK = 64
-"""Output features that stand together in the kernel's layout on AVX-512."""
 
 
 class QuantizedLinear(nn.Module, ABC):
@@ -167,12 +165,12 @@ class Int4Linear(QuantizedLinear):
         return Stored(INT4, self.packed, self.out_features, self.scales_and_zeros, self.bias) if known else None
 
     def _widens(self) -> bool:
-        return self.out_features % _INT4_BLOCK == 0 and int4_layout_is_known()
+        return self.out_features % BLOCK == 0 and int4_layout_is_known()
 
     @classmethod
     def joined(cls, layers: Sequence[Self]) -> Self | None:
         """Return one layer that gives the outputs of all ``layers`` side by side; None where blocks would be cut."""
-        if any(layer.out_features % _INT4_BLOCK for layer in layers):
+        if any(layer.out_features % BLOCK for layer in layers):
             return None
         made = cls._around(layers)
         made.register_buffer("packed", torch.cat([layer.packed for layer in layers]))
@@ -188,7 +186,7 @@ def int4_levels(packed: Tensor, dtype: torch.dtype) -> Tensor:
     """
     inputs = 2 * packed.shape[1]
     # Eight bytes at a time: the inner loops are short, and a byte at a time they take twice as long.
-    words = packed.view(-1, inputs, _INT4_BLOCK // 2).view(torch.int64).transpose(0, 1)
+    words = packed.view(-1, inputs, BLOCK // 2).view(torch.int64).transpose(0, 1)
     halves = words.new_empty((*words.shape[:2], 2, words.shape[2]))
     torch.bitwise_and(words, _LOW_HALVES, out=halves[:, :, 0])
     torch.bitwise_and(words >> 4, _LOW_HALVES, out=halves[:, :, 1])
@@ -201,7 +199,7 @@ _LOW_HALVES = 0x0F0F0F0F0F0F0F0F
 @lru_cache(1)
 def int4_layout_is_known() -> bool:
     """Say whether :func:`int4_levels` reads this torch's layout on this processor; no promise stands behind it."""
-    levels = (torch.arange(2 * _INT4_BLOCK * INT4_GROUP, dtype=torch.int32) * 7 % 16).view(-1, INT4_GROUP)
+    levels = (torch.arange(2 * BLOCK * INT4_GROUP, dtype=torch.int32) * 7 % 16).view(-1, INT4_GROUP)
     packed = torch.ops.aten._convert_weight_to_int4pack_for_cpu(levels, 1)
     return torch.equal(int4_levels(packed, torch.int8), (levels - 8).T.to(torch.int8))
 

@@ -6,7 +6,7 @@ positions and hands embeddings. A family adds how its pictures become features.
 
 from __future__ import annotations
 
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from accelerate import init_empty_weights
 from torch import Tensor, nn
@@ -17,6 +17,9 @@ from transformers.configuration_utils import PreTrainedConfig
 from vlmchat.families.family import Span
 from vlmchat.families.lean import LeanDecoder
 from vlmchat.families.masks import Order
+
+if TYPE_CHECKING:
+    from vlmchat.families.fused.step import FusedStep
 
 Masks: TypeAlias = Tensor | dict[str, Tensor] | None
 """Bool [rows, 1, length, keys], True where a key is attended to; by kind of layer where layers differ."""
@@ -86,6 +89,9 @@ class NativeNetwork:
 
     def hidden_states(self, span: Span, cache: Cache) -> Tensor:
         """Run ``span`` behind ``cache``; return the last hidden states [rows, length, hidden]."""
+        step = self._step(*span.embeddings.shape[:2])
+        if step is not None and cache.get_seq_length():
+            return step.hidden_states(span.embeddings, span.positions, cache)
         masks = self.masks(span, cache)
         if self.lean is not None and not isinstance(masks, dict) and self.lean.serves():
             return self.lean(span.embeddings, span.positions, masks, cache)
@@ -97,6 +103,11 @@ class NativeNetwork:
             use_cache=True,
         ).last_hidden_state
         return hidden
+
+    def _step(self, rows: int, length: int) -> FusedStep | None:
+        """Return what computes so many rows of so many new tokens in compiled code, if anything does."""
+        fused = self.lean.fused if self.lean is not None else None
+        return fused if fused is not None and fused.serves(rows, length) else None
 
     def masks(self, span: Span, cache: Cache) -> Masks:
         """Return what each position attends to; None where that is all before it, in rows that are equally far."""
@@ -117,9 +128,8 @@ class NativeNetwork:
 
     def logits(self, hidden: Tensor) -> Tensor:
         """Return float32 logits [.., vocab] of hidden states [.., hidden]."""
-        fused = self.lean.fused if self.lean is not None else None
-        if fused is not None and hidden.ndim == 2 and fused.serves(len(hidden), 1):
-            return fused.logits(hidden)
+        if hidden.ndim == 2 and (step := self._step(len(hidden), 1)) is not None:
+            return step.logits(hidden)
         logits: Tensor = self.module.get_submodule("lm_head")(hidden).float()
         return logits
 

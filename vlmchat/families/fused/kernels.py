@@ -15,7 +15,6 @@ from numba.extending import overload
 from vlmchat.families.fused import table as t
 from vlmchat.families.fused.machine import bytes_at, compiled, floats_at, words_at
 from vlmchat.families.fused.vectors import (
-    BLOCK,
     LANES,
     OUTPUTS,
     ROWS,
@@ -163,7 +162,7 @@ def times_packed(weights: Any, scales: Any, stride: Any, inputs: Any, outputs: A
     """Multiply 4-bit weights with ``inputs`` [rows, inputs]."""
     (rows, width), span = inputs.shape, outputs.shape[1]
     fours = rows - rows % 4
-    for block in range(0, span, BLOCK):
+    for block in range(0, span, t.BLOCK):
         packed, factors = weights + block // 2 * width, scales + 4 * block
         for row in range(0, fours, 4):
             into = outputs[row:, block:].ctypes.data

@@ -22,14 +22,12 @@ from vlmchat.families.fused.kernels import room_for_attention
 from vlmchat.families.fused.stored import Stored, all_stored
 from vlmchat.families.fused.table import Tables, zeros
 from vlmchat.families.fused.team import Team
-from vlmchat.families.fused.vectors import BLOCK
+from vlmchat.families.fused.vectors import ROWS
 
 _PIECE_BYTES = 64 * 1024
 """Weights of a piece, about: some 5 us of reading, so that threads end together and taking pieces costs little."""
-HEADS = 4
-"""Query heads that one thread attends with."""
 Pieces: TypeAlias = list[tuple[int, ...]]
-ROWS = 16
+MOST_ROWS = 16
 """Rows of a step at most: beyond, a matrix product of torch's is faster."""
 _SIZES = {t.FLOAT32: 32, t.BFLOAT16: 16, t.INT8: 8, t.INT4: 4}
 """Bits of a weight by its form."""
@@ -65,13 +63,13 @@ class FusedStep:
     @staticmethod
     def serves(rows: int, length: int) -> bool:
         """Say whether a pass of ``rows`` times ``length`` tokens is a step."""
-        return rows <= ROWS and length == 1
+        return rows <= MOST_ROWS and length == 1
 
     def hidden_states(self, embeddings: Tensor, positions: Tensor, cache: Cache) -> Tensor:
         """Run one token of each row behind ``cache``; return what the last norm makes of it [rows, 1, hidden].
 
         Args:
-            embeddings: [rows, 1, hidden], at most ``ROWS`` rows.
+            embeddings: [rows, 1, hidden], at most ``MOST_ROWS`` rows.
             positions: int64 [rows, 1].
             cache: not empty; every row gets a place more.
         """
@@ -126,11 +124,11 @@ class Plan:
         self._operations: list[tuple[int, ...]] = []
         self._pieces: list[tuple[int, ...]] = []
         self._widest, self._most = config.hidden_size, 0
-        self.hidden, self.normed = self._floats(ROWS, config.hidden_size), self._floats(ROWS, config.hidden_size)
-        self.logits = self._floats(ROWS, head.outputs)
-        self._fresh = self._floats(ROWS, self._heads + 2 * self._kv_heads, self._size)
-        self._queries, self._answers = (self._floats(ROWS, self._heads, self._size) for _ in range(2))
-        self._gated = self._floats(ROWS, config.intermediate_size)
+        self.hidden, self.normed = (self._floats(MOST_ROWS, config.hidden_size) for _ in range(2))
+        self.logits = self._floats(MOST_ROWS, head.outputs)
+        self._fresh = self._floats(MOST_ROWS, self._heads + 2 * self._kv_heads, self._size)
+        self._queries, self._answers = (self._floats(MOST_ROWS, self._heads, self._size) for _ in range(2))
+        self._gated = self._floats(MOST_ROWS, config.intermediate_size)
         for at, layer in enumerate(text.layers):
             self._attention(at, layer)
             self._mlp(layer)
@@ -143,7 +141,7 @@ class Plan:
         """Return the tables for so many threads."""
         # Of one thread: its inputs and twice its outputs, or what attention needs.
         group = self._heads // self._kv_heads
-        mine = max(ROWS * (self._widest + 2 * self._most), room_for_attention(group, self._size))
+        mine = max(MOST_ROWS * (self._widest + 2 * self._most), room_for_attention(group, self._size))
         layers = sum(operation[t.KIND] == t.ATTEND for operation in self._operations)
         operations, pieces = np.array(self._operations, np.int64), np.array(self._pieces, np.int64)
         return Tables(
@@ -152,11 +150,11 @@ class Plan:
             pieces=pieces,
             counters=zeros(len(operations), t.COUNTER_COLUMNS),
             kept=zeros(layers, 2),
-            places=zeros(ROWS),
+            places=zeros(MOST_ROWS),
             fresh=self._fresh,
             queries=self._queries,
             answers=self._answers,
-            turning=self._floats(2, ROWS, self._size),
+            turning=self._floats(2, MOST_ROWS, self._size),
             room=zeros(threads, mine, dtype=np.float32),
             epsilon=np.float32(self._epsilon),
             narrow=self._narrow,
@@ -170,7 +168,7 @@ class Plan:
         group = self._heads // self._kv_heads
         self._operation(t.TURN, self._fresh, None, self._shared(at, group), 0)
         # By fours, which are computed together: with two key heads one late thread would leave half of it to the other.
-        self._operation(t.ATTEND, self._queries, None, self._shared(at, HEADS), 0)
+        self._operation(t.ATTEND, self._queries, None, self._shared(at, ROWS), 0)
         self._map(t.MAP_AND_ADD, self._answers, None, all_stored([parts["o_proj"]]), self.hidden)
 
     def _shared(self, layer: int, most: int) -> Pieces:
@@ -249,7 +247,7 @@ class Plan:
     def _cut(self, layer: Stored, second: Stored | None, width: int, address: int, stride: int) -> Pieces:
         """Return the pieces of one layer, with its ``second`` beside it in a gate."""
         row = width * _SIZES[layer.form] // 8
-        count = max(BLOCK, _PIECE_BYTES // row // BLOCK * BLOCK)
+        count = max(t.BLOCK, _PIECE_BYTES // row // t.BLOCK * t.BLOCK)
         self._most = max(self._most, count)
         places = self._places(layer), self._places(second) if second else (0, 0, 0)
         scale = 0 if layer.scales is None else 4

@@ -16,6 +16,8 @@ PIECE_COLUMNS = 10
 
 FLOAT32, BFLOAT16, INT8, INT4 = range(4)
 """Forms of weights."""
+BLOCK = 64
+"""Output features that stand together in torch's layout of 4-bit weights on AVX-512."""
 
 KIND, FIRST_PIECE, PIECES, SOURCE, WIDTH, NORM, SPAN = range(7)
 """Columns of an operation: what is done, its pieces, the address of its inputs, their number in a row, the norm's

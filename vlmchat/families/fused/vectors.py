@@ -15,8 +15,6 @@ from vlmchat.families.fused.machine import spelled
 
 LANES = 16
 """Numbers in a vector."""
-BLOCK = 4 * LANES
-"""Output features that stand together in torch's layout of 4-bit weights on AVX-512."""
 GROUP = 32
 """Input features that share a scale (``engine/grain.py`` has the same number for those who must not import this)."""
 ROWS, OUTPUTS = 4, 2

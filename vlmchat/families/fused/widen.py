@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 
 from vlmchat.families.fused.machine import compiled
-from vlmchat.families.fused.vectors import BLOCK, widened_block
+from vlmchat.families.fused.table import BLOCK
+from vlmchat.families.fused.vectors import widened_block
 
 _SCRATCH_BYTES = 16 * 1024**2
 """Of what is widened at once: new memory for each matrix cost as much as the product itself."""
