@@ -13,13 +13,16 @@ from numba import carray, types
 from numba.extending import overload
 
 from vlmchat.families.fused import table as t
-from vlmchat.families.fused.machine import bytes_at, compiled, floats_at, words_at
+from vlmchat.families.fused.machine import compiled, floats_at
 from vlmchat.families.fused.vectors import (
     LANES,
     OUTPUTS,
     ROWS,
     block_with_four,
     block_with_one,
+    row_of_bytes,
+    row_of_floats,
+    row_of_words,
     rows_of_bytes,
     rows_of_floats,
     rows_of_words,
@@ -105,13 +108,16 @@ def exponential(value: Any) -> Any:
 
 
 @compiled
-def times_one(weights: Any, inputs: Any, outputs: Any) -> None:
-    """Multiply ``weights`` [outputs, inputs] with one row: a plain loop reads memory as fast as it can be read."""
+def times_one(form: Any, weights: Any, inputs: Any, outputs: Any) -> None:
+    """Multiply weights [outputs, inputs] at an address with one row of inputs."""
+    width, source, into = len(inputs), inputs.ctypes.data, outputs.ctypes.data
     for output in range(len(outputs)):
-        total = np.float32(0)
-        for column in range(len(inputs)):
-            total += widened(weights[output, column]) * inputs[column]
-        outputs[output] = total
+        if form == t.FLOAT32:
+            row_of_floats((weights + 4 * output * width, source, width, into + 4 * output))
+        elif form == t.BFLOAT16:
+            row_of_words((weights + 2 * output * width, source, width, into + 4 * output))
+        else:
+            row_of_bytes((weights + output * width, source, width, into + 4 * output))
 
 
 @compiled
@@ -130,18 +136,6 @@ def times_fours(form: Any, weights: Any, inputs: Any, outputs: Any, count: Any) 
 
 
 @compiled
-def times_rest(form: Any, weights: Any, inputs: Any, outputs: Any) -> None:
-    """Multiply weights [outputs, inputs] at an address with one row of inputs."""
-    shape = (len(outputs), len(inputs))
-    if form == t.FLOAT32:
-        times_one(carray(floats_at(weights), shape), inputs, outputs)
-    elif form == t.BFLOAT16:
-        times_one(carray(words_at(weights), shape), inputs, outputs)
-    else:
-        times_one(carray(bytes_at(weights), shape), inputs, outputs)
-
-
-@compiled
 def times(form: Any, weights: Any, inputs: Any, outputs: Any) -> None:
     """Multiply weights [outputs, inputs] at an address with ``inputs`` [rows, inputs]."""
     (rows, width), count = inputs.shape, outputs.shape[1]
@@ -152,9 +146,9 @@ def times(form: Any, weights: Any, inputs: Any, outputs: Any) -> None:
         times_fours(form, weights, inputs[row:behind], outputs[row:behind], pairs)
     size = 4 if form == t.FLOAT32 else 2 if form == t.BFLOAT16 else 1
     for row in range(fours if pairs < count else 0):
-        times_rest(form, weights + pairs * width * size, inputs[row], outputs[row, pairs:])
+        times_one(form, weights + pairs * width * size, inputs[row], outputs[row, pairs:])
     for row in range(fours, rows):
-        times_rest(form, weights, inputs[row], outputs[row])
+        times_one(form, weights, inputs[row], outputs[row])
 
 
 @compiled

@@ -9,7 +9,7 @@ token is one call without the lock. InternVL2-1B's geometry decodes 25 instead o
 from __future__ import annotations
 
 import weakref
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -24,8 +24,11 @@ from vlmchat.families.fused.table import Tables, zeros
 from vlmchat.families.fused.team import Team
 from vlmchat.families.fused.vectors import ROWS
 
-_PIECE_BYTES = 64 * 1024
-"""Weights of a piece, about: some 5 us of reading, so that threads end together and taking pieces costs little."""
+_LEAST, _GREATEST = 32 * 1024, 1024 * 1024
+"""Bytes of weights in a piece, about. Threads that read long stretches read faster (896 x 151,655 weights in bfloat16:
+10.3 ms in pieces of 64 kB, 6.4 like this, two threads), short ones at the end let them end together."""
+_LINE = 16
+"""Outputs in a line of the cache, which two threads would take from each other."""
 Pieces: TypeAlias = list[tuple[int, ...]]
 MOST_ROWS = 16
 """Rows of a step at most: beyond, a matrix product of torch's is faster."""
@@ -49,8 +52,8 @@ class FusedStep:
             LookupError: a layer is of a kind that is not served.
         """
         self._dtype, self._rotary = dtype, text.rotary_emb
-        plan = Plan(text, all_stored([head])[0], dtype)
-        self.tables = plan.tables(threads)
+        plan = Plan(text, all_stored([head])[0], dtype, threads)
+        self.tables = plan.tables()
         self._plan = plan
         self._team = Team(self.tables, threads)
         self._inputs, self._normed, self._logits = map(torch.from_numpy, (plan.hidden, plan.normed, plan.logits))
@@ -112,10 +115,10 @@ class FusedStep:
 class Plan:
     """The operations of a step, their pieces, and the memory between them."""
 
-    def __init__(self, text: Any, head: Stored, dtype: torch.dtype) -> None:
-        """Write them down for the layers of ``text``, and ``head``."""
+    def __init__(self, text: Any, head: Stored, dtype: torch.dtype, threads: int) -> None:
+        """Write them down for the layers of ``text``, and ``head``, cut for so many ``threads``."""
         config, attention = text.config, text.layers[0].self_attn
-        self._narrow = dtype == torch.bfloat16
+        self._narrow, self._threads = dtype == torch.bfloat16, threads
         self._heads, self._kv_heads = config.num_attention_heads, config.num_key_value_heads
         self._size: int = attention.head_dim
         self._epsilon = text.norm.variance_epsilon
@@ -137,15 +140,15 @@ class Plan:
         """The operation of the head; those before it are the decoder."""
         self._map(t.MAP, self.normed, None, [head], self.logits)
 
-    def tables(self, threads: int) -> Tables:
-        """Return the tables for so many threads."""
+    def tables(self) -> Tables:
+        """Return the tables."""
         # Of one thread: its inputs and twice its outputs, or what attention needs.
         group = self._heads // self._kv_heads
         mine = max(MOST_ROWS * (self._widest + 2 * self._most), room_for_attention(group, self._size))
         layers = sum(operation[t.KIND] == t.ATTEND for operation in self._operations)
         operations, pieces = np.array(self._operations, np.int64), np.array(self._pieces, np.int64)
         return Tables(
-            control=zeros(t.INSIDE + 8 * threads),
+            control=zeros(t.INSIDE + 8 * self._threads),
             operations=operations,
             pieces=pieces,
             counters=zeros(len(operations), t.COUNTER_COLUMNS),
@@ -155,7 +158,7 @@ class Plan:
             queries=self._queries,
             answers=self._answers,
             turning=self._floats(2, MOST_ROWS, self._size),
-            room=zeros(threads, mine, dtype=np.float32),
+            room=zeros(self._threads, mine, dtype=np.float32),
             epsilon=np.float32(self._epsilon),
             narrow=self._narrow,
         )
@@ -242,18 +245,20 @@ class Plan:
             second = seconds[number] if seconds else None
             pieces += self._cut(layer, second, inputs[0].size, address, stride or layer.outputs)
             address += 4 * layer.outputs
+        # Tickets count down, and the largest should be taken first.
+        pieces.sort(key=lambda piece: piece[t.COUNT])
         self._operation(kind, inputs, norm, pieces, outputs[0].size)
 
     def _cut(self, layer: Stored, second: Stored | None, width: int, address: int, stride: int) -> Pieces:
         """Return the pieces of one layer, with its ``second`` beside it in a gate."""
         row = width * _SIZES[layer.form] // 8
-        count = max(t.BLOCK, _PIECE_BYTES // row // t.BLOCK * t.BLOCK)
-        self._most = max(self._most, count)
+        grain = t.BLOCK if layer.form == t.INT4 else _LINE
         places = self._places(layer), self._places(second) if second else (0, 0, 0)
         scale = 0 if layer.scales is None else 4
         made = []
-        for first in range(0, layer.outputs, count):
-            columns = {t.FORM: layer.form, t.STRIDE: stride, t.COUNT: min(count, layer.outputs - first)}
+        for first, count in _shares(layer.outputs, row, grain, self._threads):
+            self._most = max(self._most, count)
+            columns = {t.FORM: layer.form, t.STRIDE: stride, t.COUNT: count}
             columns[t.OUTPUT] = address + 4 * first
             for place, offset in enumerate((row, scale, 4)):
                 for base, side in zip((t.WEIGHTS, t.SECOND_WEIGHTS), places, strict=True):
@@ -267,6 +272,23 @@ class Plan:
         # Scales of 4 bits stand in pairs of bfloat16, as torch's own kernel reads them.
         scales = self._address(layer.scales, None if layer.form == t.INT4 else torch.float32)
         return self._address(layer.weights), scales, self._address(layer.bias, torch.float32)
+
+
+def _shares(outputs: int, row: int, grain: int, threads: int) -> Iterator[tuple[int, int]]:
+    """Yield the first output and the number of outputs of pieces that become smaller: a thread's share of what is left.
+
+    Args:
+        outputs: of all pieces.
+        row: bytes of an output's weights.
+        grain: pieces hold a multiple of it, the last one excepted.
+        threads: how many take pieces.
+    """
+    first = 0
+    while first < outputs:
+        wanted = min(max((outputs - first) // threads, _LEAST // row), _GREATEST // row)
+        count = min(max(grain, wanted // grain * grain), outputs - first)
+        yield first, count
+        first += count
 
 
 def _part(layer: Stored, first: int, outputs: int) -> Stored:
