@@ -31,7 +31,8 @@ from vlmchat.engine.quantize import Int4Linear, int4_layout_is_known, int4_level
 from vlmchat.engine.reference import read_cases
 from vlmchat.engine.torch_engine import TorchEngine
 from vlmchat.families.fused import kernels, sharing, table, team
-from vlmchat.families.fused.step import MOST_ROWS, FusedStep
+from vlmchat.families.fused.step import FusedStep
+from vlmchat.families.fused.table import MOST_ROWS
 from vlmchat.families.fused.widen import Widener
 from vlmchat.families.native import NativeNetwork
 from vlmchat.options import Dtype, LoadOptions, Quantization, Sampling

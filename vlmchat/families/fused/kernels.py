@@ -15,19 +15,19 @@ from numba.extending import overload
 from vlmchat.families.fused import table as t
 from vlmchat.families.fused.machine import compiled, floats_at
 from vlmchat.families.fused.vectors import (
+    FEW,
+    HEADS,
     LANES,
+    MANY,
     OUTPUTS,
-    ROWS,
+    WIDTH,
     block_with_four,
     block_with_one,
-    row_of_bytes,
-    row_of_floats,
-    row_of_words,
-    rows_of_bytes,
-    rows_of_floats,
-    rows_of_words,
     scores_of_floats,
     scores_of_words,
+    times_few,
+    times_many,
+    times_one,
     values_of_floats,
     values_of_words,
 )
@@ -68,7 +68,7 @@ values_of = _by_kind(
     lambda values, at, weights, sums: values_of_words(_addresses(values, at, weights, sums, 2)),
     lambda values, at, weights, sums: values_of_floats(_addresses(values, at, weights, sums, 4)),
 )
-"""Add ``LANES`` columns of values from ``at`` on, by the weights of ``ROWS`` heads."""
+"""Add ``LANES`` columns of values from ``at`` on, by the weights of ``HEADS`` heads."""
 
 
 @compiled
@@ -108,62 +108,53 @@ def exponential(value: Any) -> Any:
 
 
 @compiled
-def times_one(form: Any, weights: Any, inputs: Any, outputs: Any) -> None:
-    """Multiply weights [outputs, inputs] at an address with one row of inputs."""
-    width, source, into = len(inputs), inputs.ctypes.data, outputs.ctypes.data
-    for output in range(len(outputs)):
-        if form == t.FLOAT32:
-            row_of_floats((weights + 4 * output * width, source, width, into + 4 * output))
-        elif form == t.BFLOAT16:
-            row_of_words((weights + 2 * output * width, source, width, into + 4 * output))
-        else:
-            row_of_bytes((weights + output * width, source, width, into + 4 * output))
+def by_words(form: Any) -> Any:
+    """Say whether weights in this form are multiplied with inputs in bfloat16."""
+    return form == t.BFLOAT16 or form == t.INT8_BY_WORDS
 
 
 @compiled
-def times_fours(form: Any, weights: Any, inputs: Any, outputs: Any, count: Any) -> None:
-    """Multiply ``count`` outputs' weights with ``inputs`` [a multiple of ROWS, inputs]: ROWS rows read one together."""
-    (rows, width), span = inputs.shape, outputs.shape[1]
-    for output in range(0, count, OUTPUTS):
-        for row in range(0, rows, ROWS):
-            source, into = inputs[row:].ctypes.data, outputs[row:, output:].ctypes.data
-            if form == t.FLOAT32:
-                rows_of_floats((weights + 4 * output * width, source, width, into, span))
-            elif form == t.BFLOAT16:
-                rows_of_words((weights + 2 * output * width, source, width, into, span))
+def rows_computed(rows: Any) -> Any:
+    """Return how many rows of inputs and outputs there must be room for: what is computed together is filled up."""
+    return 1 if rows == 1 else rows + -rows % FEW
+
+
+@compiled
+def times(form: Any, weights: Any, inputs: Any, width: Any, rows: Any, outputs: Any) -> None:
+    """Multiply weights [outputs, inputs] with ``rows`` inputs; both are addresses.
+
+    ``outputs`` are [rows_computed(rows), outputs], contiguous.
+    """
+    count, into = outputs.shape[1], outputs.ctypes.data
+    row_bytes, input_bytes = width * t.BITS[form] // 8, width * (2 if by_words(form) else 4)
+    pairs = 0 if rows == 1 or width % WIDTH else count - count % OUTPUTS
+    row = 0
+    while row < rows and pairs:
+        source, target = inputs + row * input_bytes, into + 4 * row * count
+        for output in range(0, pairs, OUTPUTS):
+            places = (weights + output * row_bytes, source, width, target + 4 * output, count)
+            if rows - row > FEW:
+                times_many(form, places)
             else:
-                rows_of_bytes((weights + output * width, source, width, into, span))
+                times_few(form, places)
+        row += MANY if rows - row > FEW else FEW
+    for output in range(pairs, count):
+        for row in range(rows):
+            target = into + 4 * (row * count + output)
+            times_one(form, (weights + output * row_bytes, inputs + row * input_bytes, width, target, 0))
 
 
 @compiled
-def times(form: Any, weights: Any, inputs: Any, outputs: Any) -> None:
-    """Multiply weights [outputs, inputs] at an address with ``inputs`` [rows, inputs]."""
-    (rows, width), count = inputs.shape, outputs.shape[1]
-    fours, pairs = 0 if width % LANES else rows - rows % ROWS, count - count % OUTPUTS
-    # Eight rows at a time: sixteen of width 896 would push each other out of the first cache.
-    for row in range(0, fours, 2 * ROWS):
-        behind = min(row + 2 * ROWS, fours)
-        times_fours(form, weights, inputs[row:behind], outputs[row:behind], pairs)
-    size = 4 if form == t.FLOAT32 else 2 if form == t.BFLOAT16 else 1
-    for row in range(fours if pairs < count else 0):
-        times_one(form, weights + pairs * width * size, inputs[row], outputs[row, pairs:])
-    for row in range(fours, rows):
-        times_one(form, weights, inputs[row], outputs[row])
-
-
-@compiled
-def times_packed(weights: Any, scales: Any, stride: Any, inputs: Any, outputs: Any) -> None:
-    """Multiply 4-bit weights with ``inputs`` [rows, inputs]."""
-    (rows, width), span = inputs.shape, outputs.shape[1]
-    fours = rows - rows % 4
-    for block in range(0, span, t.BLOCK):
-        packed, factors = weights + block // 2 * width, scales + 4 * block
-        for row in range(0, fours, 4):
-            into = outputs[row:, block:].ctypes.data
-            block_with_four((packed, factors, stride, inputs[row:].ctypes.data, width, into, span))
-        for row in range(fours, rows):
-            into = outputs[row:, block:].ctypes.data
-            block_with_one((packed, factors, stride, inputs[row:].ctypes.data, width, into, span))
+def times_packed(weights: Any, scales: Any, stride: Any, inputs: Any, width: Any, rows: Any, outputs: Any) -> None:
+    """Multiply a block of 4-bit weights; see :func:`times`."""
+    span, row = outputs.shape[1], 0
+    while row < rows:
+        source, into = inputs + 4 * row * width, outputs[row:].ctypes.data
+        if rows == 1:
+            block_with_one((weights, scales, stride, source, width, into, span))
+        else:
+            block_with_four((weights, scales, stride, source, width, into, span))
+        row += FEW
 
 
 @compiled
@@ -174,9 +165,9 @@ def finished(form: Any, scales: Any, bias: Any, outputs: Any, narrow: Any) -> No
     for row in range(rows):
         for at in range(count):
             value = outputs[row, at]
-            if form == t.INT8:
+            if form == t.INT8 or form == t.INT8_BY_WORDS:
                 value *= factors[at]
-            if form == t.INT8 or form == t.INT4:
+            if form == t.INT8 or form == t.INT8_BY_WORDS or form == t.INT4:
                 value = rounded(value, narrow)
             if bias:
                 value += shifts[at]
@@ -184,13 +175,36 @@ def finished(form: Any, scales: Any, bias: Any, outputs: Any, narrow: Any) -> No
 
 
 @compiled
-def mapped(form: Any, stride: Any, places: Any, inputs: Any, outputs: Any, narrow: Any) -> None:
-    """Give the outputs [rows, outputs] of a linear layer; ``places`` are the addresses of weights, scales and bias."""
+def mapped(piece: Any, places: Any, block: Any, inputs: Any, width: Any, rows: Any, outputs: Any, narrow: Any) -> None:
+    """Give outputs of a linear layer from the one at ``block`` of ``piece`` on; see :func:`times`.
+
+    ``places`` are the addresses of the piece's weights, scales and bias.
+    """
+    form, scales, bias = piece[t.FORM], places[1], places[2]
+    weights = places[0] + block * (width * t.BITS[form] // 8)
+    if scales:
+        scales += 4 * block
+    if bias:
+        bias += 4 * block
     if form == t.INT4:
-        times_packed(places[0], places[1], stride, inputs, outputs)
+        times_packed(weights, scales, piece[t.STRIDE], inputs, width, rows, outputs)
     else:
-        times(form, places[0], inputs, outputs)
-    finished(form, places[1], places[2], outputs, narrow)
+        times(form, weights, inputs, width, rows, outputs)
+    finished(form, scales, bias, outputs[:rows], narrow)
+
+
+@compiled
+def copied(states: Any, floats: Any) -> None:
+    """Write ``states`` as they are."""
+    for at in range(len(floats)):
+        floats[at] = states[at]
+
+
+@compiled
+def packed(states: Any, words: Any) -> None:
+    """Write ``states`` that are bfloat16 in value as words."""
+    for at in range(len(words)):
+        words[at] = np.uint16(np.float32(states[at]).view(np.uint32) >> np.uint32(16))
 
 
 @compiled
@@ -247,10 +261,10 @@ def weighed(scores: Any, greatest: Any) -> Any:
 
 @compiled
 def gathered(values: Any, weights: Any, sums: Any) -> None:
-    """Add ``values`` [places, head size] by ``weights`` [heads, places] to ``sums``; heads are a multiple of ROWS."""
+    """Add ``values`` [places, head size] by ``weights`` [heads, places] to ``sums``; heads are a multiple of HEADS."""
     heads, (places, size) = len(weights), values.shape
     together = size - size % LANES
-    for head in range(0, heads, ROWS):
+    for head in range(0, heads, HEADS):
         for at in range(0, together, LANES):
             values_of(values, at, weights[head:], sums[head:])
     for head in range(heads):
@@ -267,7 +281,7 @@ def attended(keys: Any, values: Any, queries: Any, room: Any, scale: Any, output
     Outputs are [heads, head size].
     """
     heads, size = queries.shape
-    padded = heads + -heads % ROWS
+    padded = heads + -heads % HEADS
     sums = room[: padded * (size + 2)].reshape((padded, size + 2))
     scores = room[padded * (size + 2) : padded * (size + 2 + PLACES)].reshape((padded, PLACES))
     for head in range(padded):
@@ -294,4 +308,4 @@ def attended(keys: Any, values: Any, queries: Any, room: Any, scale: Any, output
 
 def room_for_attention(heads: int, size: int) -> int:
     """Return the float32 that :func:`attended` needs: a sum, a maximum, the scores of ``PLACES`` keys for each head."""
-    return (heads + -heads % ROWS) * (size + 2 + PLACES)
+    return (heads + -heads % HEADS) * (size + 2 + PLACES)

@@ -12,7 +12,20 @@ import numpy as np
 from numba import carray
 
 from vlmchat.families.fused import table as t
-from vlmchat.families.fused.kernels import ONE, attended, bits, exponential, mapped, normalised, rounded, turn
+from vlmchat.families.fused.kernels import (
+    ONE,
+    attended,
+    bits,
+    by_words,
+    copied,
+    exponential,
+    mapped,
+    normalised,
+    packed,
+    rounded,
+    rows_computed,
+    turn,
+)
 from vlmchat.families.fused.machine import (
     add,
     compiled,
@@ -42,27 +55,50 @@ def gate(opening: Any, values: Any, narrow: Any) -> Any:
 
 @written_in
 def linear(tables: Any, number: Any, operation: Any, piece: Any, narrow: Any) -> None:
-    """Do a piece of a linear layer; thread ``number`` has its inputs in its room if they are normalised."""
-    rows, count = tables.control[t.ROWS], piece[t.COUNT]
-    shape = (rows, operation[t.WIDTH])
-    held, size = rows * operation[t.WIDTH], rows * count
+    """Do a piece of a linear layer, block by block; thread ``number`` has its inputs in its room."""
+    rows, width, kind = tables.control[t.ROWS], operation[t.WIDTH], operation[t.KIND]
+    computed, behind = rows_computed(rows), tables.widest * (1 + t.MOST_ROWS)
     mine = tables.room[number]
-    inputs = mine[:held].reshape(shape) if operation[t.NORM] else carray(floats_at(operation[t.SOURCE]), shape)
-    first = mine[held : held + size].reshape((rows, count))
-    second = mine[held + size : held + 2 * size].reshape((rows, count))
+    inputs, scratch = mine[tables.widest :].ctypes.data, mine[behind:]
     outputs = carray(floats_at(piece[t.OUTPUT]), (rows, operation[t.SPAN]))
-    form, stride, kind = piece[t.FORM], piece[t.STRIDE], operation[t.KIND]
-    mapped(form, stride, piece[t.WEIGHTS : t.BIAS + 1], inputs, first, narrow)
-    if kind == t.MAP_AND_GATE:
-        mapped(form, stride, piece[t.SECOND_WEIGHTS : t.SECOND_BIAS + 1], inputs, second, narrow)
+    for block in range(0, piece[t.COUNT], t.BLOCK):
+        count = min(t.BLOCK, piece[t.COUNT] - block)
+        size = computed * count
+        first = scratch[:size].reshape((computed, count))
+        second = scratch[size : 2 * size].reshape((computed, count))
+        mapped(piece, piece[t.WEIGHTS : t.BIAS + 1], block, inputs, width, rows, first, narrow)
+        if kind == t.MAP_AND_GATE:
+            mapped(piece, piece[t.SECOND_WEIGHTS : t.SECOND_BIAS + 1], block, inputs, width, rows, second, narrow)
+        for row in range(rows):
+            for at in range(count):
+                into = block + at
+                if kind == t.MAP:
+                    outputs[row, into] = first[row, at]
+                elif kind == t.MAP_AND_ADD:
+                    outputs[row, into] = rounded(outputs[row, into] + first[row, at], narrow)
+                else:
+                    outputs[row, into] = gate(first[row, at], second[row, at], narrow)
+
+
+@written_in
+def ready(tables: Any, number: Any, operation: Any, form: Any) -> None:
+    """Bring an operation's inputs into the thread's room, normalised if they are to be, as ``form`` wants them.
+
+    Every thread that takes a piece does.
+    """
+    rows, width, narrow = tables.control[t.ROWS], operation[t.WIDTH], tables.narrow
+    states = carray(floats_at(operation[t.SOURCE]), (rows, width))
+    room = tables.room[number]
+    row_of, into = room[:width], room[tables.widest :].ctypes.data
     for row in range(rows):
-        for at in range(count):
-            if kind == t.MAP:
-                outputs[row, at] = first[row, at]
-            elif kind == t.MAP_AND_ADD:
-                outputs[row, at] = rounded(outputs[row, at] + first[row, at], narrow)
-            else:
-                outputs[row, at] = gate(first[row, at], second[row, at], narrow)
+        values = states[row]
+        if operation[t.NORM]:
+            normalised(values, carray(floats_at(operation[t.NORM]), width), tables.epsilon, row_of, narrow)
+            values = row_of
+        if by_words(form):
+            packed(values, carray(words_at(into + 2 * row * width), width))
+        else:
+            copied(values, carray(floats_at(into + 4 * row * width), width))
 
 
 @compiled
@@ -120,12 +156,12 @@ def attend(tables: Any, number: Any, row: Any, piece: Any, narrow: Any) -> None:
 
 
 @written_in
-def normalise(tables: Any, number: Any, operation: Any, rows: Any) -> None:
-    """Normalise an operation's inputs into the thread's room; every thread that takes a piece does."""
-    shape = (rows, operation[t.WIDTH])
+def normalise(tables: Any, operation: Any, piece: Any) -> None:
+    """Normalise an operation's inputs."""
+    shape = (tables.control[t.ROWS], operation[t.WIDTH])
     inputs, weight = carray(floats_at(operation[t.SOURCE]), shape), carray(floats_at(operation[t.NORM]), shape[1])
-    outputs = tables.room[number, : rows * shape[1]].reshape(shape)
-    for row in range(rows):
+    outputs = carray(floats_at(piece[t.OUTPUT]), shape)
+    for row in range(shape[0]):
         normalised(inputs[row], weight, tables.epsilon, outputs[row], tables.narrow)
 
 
@@ -140,9 +176,7 @@ def do(tables: Any, number: Any, at: Any, which: Any) -> None:
     elif kind == t.ATTEND:
         attend(tables, number, row, piece, narrow)
     elif kind == t.NORMALISE:
-        outputs = carray(floats_at(piece[t.OUTPUT]), tables.control[t.ROWS] * operation[t.WIDTH])
-        for at in range(len(outputs)):
-            outputs[at] = tables.room[number, at]
+        normalise(tables, operation, piece)
     else:
         linear(tables, number, operation, piece, narrow)
 
@@ -157,7 +191,8 @@ def work(tables: Any, number: Any, step: Any, first: Any, last: Any) -> None:
     for at in range(first, last):
         tickets = tables.counters[at].ctypes.data + 8 * t.TICKETS
         unfinished = tables.counters[at].ctypes.data + 8 * t.UNFINISHED
-        ready = tables.operations[at, t.NORM] == 0
+        # States are turned and attended to where they are.
+        has_inputs = tables.operations[at, t.KIND] >= t.TURN
         while True:
             left = seen(tickets)
             if left >> t.SHIFT != step:
@@ -165,9 +200,10 @@ def work(tables: Any, number: Any, step: Any, first: Any, last: Any) -> None:
             if left == step << t.SHIFT:
                 break
             if take(tickets, left):
-                if not ready:
-                    normalise(tables, number, tables.operations[at], tables.control[t.ROWS])
-                    ready = True
+                if not has_inputs:
+                    operation = tables.operations[at]
+                    ready(tables, number, operation, tables.pieces[operation[t.FIRST_PIECE], t.FORM])
+                    has_inputs = True
                 do(tables, number, at, left - (step << t.SHIFT) - 1)
                 add(unfinished, -1)
         looks, now = 0, seen(unfinished)

@@ -18,11 +18,11 @@ from torch import Tensor
 from transformers.cache_utils import Cache
 
 from vlmchat.families.fused import table as t
-from vlmchat.families.fused.kernels import room_for_attention
+from vlmchat.families.fused.kernels import by_words, room_for_attention
 from vlmchat.families.fused.stored import Stored, all_stored
-from vlmchat.families.fused.table import Tables, zeros
+from vlmchat.families.fused.table import MOST_ROWS, Tables, zeros
 from vlmchat.families.fused.team import Team
-from vlmchat.families.fused.vectors import ROWS
+from vlmchat.families.fused.vectors import HEADS
 
 _LEAST, _GREATEST = 32 * 1024, 1024 * 1024
 """Bytes of weights in a piece, about. Threads that read long stretches read faster (896 x 151,655 weights in bfloat16:
@@ -30,10 +30,6 @@ _LEAST, _GREATEST = 32 * 1024, 1024 * 1024
 _LINE = 16
 """Outputs in a line of the cache, which two threads would take from each other."""
 Pieces: TypeAlias = list[tuple[int, ...]]
-MOST_ROWS = 16
-"""Rows of a step at most: beyond, a matrix product of torch's is faster."""
-_SIZES = {t.FLOAT32: 32, t.BFLOAT16: 16, t.INT8: 8, t.INT4: 4}
-"""Bits of a weight by its form."""
 
 
 class FusedStep:
@@ -126,7 +122,7 @@ class Plan:
         """Everything whose address stands in a table."""
         self._operations: list[tuple[int, ...]] = []
         self._pieces: list[tuple[int, ...]] = []
-        self._widest, self._most = config.hidden_size, 0
+        self._widest = config.hidden_size
         self.hidden, self.normed = (self._floats(MOST_ROWS, config.hidden_size) for _ in range(2))
         self.logits = self._floats(MOST_ROWS, head.outputs)
         self._fresh = self._floats(MOST_ROWS, self._heads + 2 * self._kv_heads, self._size)
@@ -142,9 +138,9 @@ class Plan:
 
     def tables(self) -> Tables:
         """Return the tables."""
-        # Of one thread: its inputs and twice its outputs, or what attention needs.
         group = self._heads // self._kv_heads
-        mine = max(MOST_ROWS * (self._widest + 2 * self._most), room_for_attention(group, self._size))
+        products = self._widest * (1 + MOST_ROWS) + 2 * MOST_ROWS * t.BLOCK
+        mine = max(products, room_for_attention(group, self._size))
         layers = sum(operation[t.KIND] == t.ATTEND for operation in self._operations)
         operations, pieces = np.array(self._operations, np.int64), np.array(self._pieces, np.int64)
         return Tables(
@@ -159,6 +155,7 @@ class Plan:
             answers=self._answers,
             turning=self._floats(2, MOST_ROWS, self._size),
             room=zeros(self._threads, mine, dtype=np.float32),
+            widest=self._widest,
             epsilon=np.float32(self._epsilon),
             narrow=self._narrow,
         )
@@ -171,7 +168,7 @@ class Plan:
         group = self._heads // self._kv_heads
         self._operation(t.TURN, self._fresh, None, self._shared(at, group), 0)
         # By fours, which are computed together: with two key heads one late thread would leave half of it to the other.
-        self._operation(t.ATTEND, self._queries, None, self._shared(at, ROWS), 0)
+        self._operation(t.ATTEND, self._queries, None, self._shared(at, HEADS), 0)
         self._map(t.MAP_AND_ADD, self._answers, None, all_stored([parts["o_proj"]]), self.hidden)
 
     def _shared(self, layer: int, most: int) -> Pieces:
@@ -245,20 +242,22 @@ class Plan:
             second = seconds[number] if seconds else None
             pieces += self._cut(layer, second, inputs[0].size, address, stride or layer.outputs)
             address += 4 * layer.outputs
+        if len({by_words(piece[t.FORM]) for piece in pieces}) > 1:
+            raise LookupError("layers of different kinds over the same inputs")
         # Tickets count down, and the largest should be taken first.
         pieces.sort(key=lambda piece: piece[t.COUNT])
         self._operation(kind, inputs, norm, pieces, outputs[0].size)
 
     def _cut(self, layer: Stored, second: Stored | None, width: int, address: int, stride: int) -> Pieces:
         """Return the pieces of one layer, with its ``second`` beside it in a gate."""
-        row = width * _SIZES[layer.form] // 8
+        form = self._form(layer)
+        row = width * t.BITS[form] // 8
         grain = t.BLOCK if layer.form == t.INT4 else _LINE
         places = self._places(layer), self._places(second) if second else (0, 0, 0)
         scale = 0 if layer.scales is None else 4
         made = []
         for first, count in _shares(layer.outputs, row, grain, self._threads):
-            self._most = max(self._most, count)
-            columns = {t.FORM: layer.form, t.STRIDE: stride, t.COUNT: count}
+            columns = {t.FORM: form, t.STRIDE: stride, t.COUNT: count}
             columns[t.OUTPUT] = address + 4 * first
             for place, offset in enumerate((row, scale, 4)):
                 for base, side in zip((t.WEIGHTS, t.SECOND_WEIGHTS), places, strict=True):
@@ -266,6 +265,17 @@ class Plan:
                         columns[base + place] = side[place] + offset * first
             made.append(self._piece(columns))
         return made
+
+    def _form(self, layer: Stored) -> int:
+        """Return how the weights are read; states are of the step's dtype.
+
+        Raises:
+            LookupError: they are not read beside such states.
+        """
+        form = t.INT8_BY_WORDS if self._narrow and layer.form == t.INT8 else layer.form
+        if layer.form == (t.FLOAT32 if self._narrow else t.BFLOAT16):
+            raise LookupError("weights and states of different dtypes")
+        return form
 
     def _places(self, layer: Stored) -> tuple[int, int, int]:
         """Return the addresses of weights, scales and bias."""

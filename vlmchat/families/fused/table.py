@@ -14,10 +14,15 @@ LAYER, KV_HEAD, FIRST_HEAD, HEADS = range(4)
 """Columns of a piece of attention: its layer, its key head, its first query head and how many."""
 PIECE_COLUMNS = 10
 
-FLOAT32, BFLOAT16, INT8, INT4 = range(4)
-"""Forms of weights."""
+FLOAT32, INT8, BFLOAT16, INT8_BY_WORDS, INT4 = range(5)
+"""Forms of weights: ``BFLOAT16`` and ``INT8_BY_WORDS`` are multiplied with inputs in bfloat16, others in float32."""
+MOST_ROWS = 16
+"""Rows of a step at most: beyond, a matrix product of torch's is faster."""
+BITS = (32, 8, 16, 8, 4)
+"""Of a weight, by its form."""
 BLOCK = 64
-"""Output features that stand together in torch's layout of 4-bit weights on AVX-512."""
+"""Output features that stand together in torch's layout of 4-bit weights on AVX-512; others are computed by as many, so
+that their weights stay in a core's cache for all rows."""
 
 KIND, FIRST_PIECE, PIECES, SOURCE, WIDTH, NORM, SPAN = range(7)
 """Columns of an operation: what is done, its pieces, the address of its inputs, their number in a row, the norm's
@@ -63,7 +68,10 @@ class Tables(NamedTuple):
     turning: Any
     """float32 [2, rows, head size]: cosines and sines of the new places, for the turned part of a head."""
     room: Any
-    """float32 [threads, ..]: what one thread needs for itself."""
+    """float32 [threads, ..]: what one thread needs for itself. For attention see ``kernels.py``, otherwise one row of
+    ``widest`` states, the inputs of as many rows as there may be, and twice the outputs of ``BLOCK`` features."""
+    widest: Any
+    """Inputs of the widest layer."""
     epsilon: Any
     """Of the norms."""
     narrow: Any

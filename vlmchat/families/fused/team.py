@@ -22,7 +22,7 @@ def compile_now() -> bool:
         **{name: zeros(1, 1) for name in ("operations", "pieces", "counters", "kept")},
         **{name: zeros(1, 1, 1, dtype=np.float32) for name in ("fresh", "queries", "answers", "turning")},
         control=zeros(t.INSIDE + 16), places=zeros(1), room=zeros(1, 1, dtype=np.float32),
-        epsilon=np.float32(0), narrow=True,
+        widest=1, epsilon=np.float32(0), narrow=True,
     )  # fmt: skip
     nothing.control[t.LEAVE] = 1
     try:

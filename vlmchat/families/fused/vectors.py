@@ -10,15 +10,23 @@ from typing import Any
 from llvmlite import ir
 from numba import types
 from numba.core import cgutils
+from numba.core.codegen import get_host_cpu_features
 
+from vlmchat.families.fused import table as t
 from vlmchat.families.fused.machine import spelled
 
 LANES = 16
 """Numbers in a vector."""
 GROUP = 32
 """Input features that share a scale (``engine/grain.py`` has the same number for those who must not import this)."""
-ROWS, OUTPUTS = 4, 2
-"""Rows and outputs that are multiplied together: eight sums, which every processor with vectors has registers for."""
+WIDTH = 2 * LANES
+"""Of rows that are multiplied together, a multiple of it."""
+FEW, MANY, OUTPUTS = 4, 8, 2
+"""Rows, and outputs, that are multiplied together: 8 or 16 sums in registers."""
+DOTS = "+avx512bf16" in get_host_cpu_features().split(",")
+"""This processor multiplies bfloat16 itself; what is compiled for another one is kept apart by numba."""
+HEADS = 4
+"""Query heads that take values together."""
 TOGETHER = 4
 """Vectors of one row that are multiplied in turns."""
 _INTEGERS, _FLOATS = ir.VectorType(ir.IntType(32), LANES), ir.VectorType(ir.FloatType(), LANES)
@@ -114,74 +122,134 @@ class _Code:
         return self._builder.extract_element(vector, ir.IntType(32)(0))
 
 
-class _Row(_Code):
+class _Dots(_Code):
+    """Products of weights and inputs, added up in vectors of 16 float32.
+
+    Inputs in float32 meet weights 16 at a time. In bfloat16 they meet 32: a processor with such an instruction
+    multiplies these as they lie and adds neighbours, for others both become float32 in two halves. int8 is exact in
+    bfloat16.
+    """
+
+    def __init__(self, kinds: tuple[str, str], builder: Any) -> None:
+        """Set up for weights and inputs of these kinds."""
+        super().__init__(builder)
+        self._kinds = kinds
+        self.columns = 2 * LANES if kinds[1] == "bfloat16" else LANES
+        """Weights that are multiplied at once."""
+
+    def _operands(self, side: int, base: Any, place: Any) -> Any:
+        """Return what :meth:`_added` takes: of weights (``side`` 0) or inputs (1), from the one at ``place`` on."""
+        kind = self._kinds[side]
+        if self.columns == LANES:
+            return [self._widened(base, place, kind)]
+        if kind == "bfloat16":
+            words = self._read(base, self._times(place, 2), _INTEGERS)
+            return words if DOTS else self._halves(words)
+        if not DOTS:
+            return self._halves_of_bytes(base, place)
+        low, high = (self._widened(base, self._builder.add(place, self._number(at)), kind) for at in (0, LANES))
+        words = ir.VectorType(ir.IntType(16), 2 * LANES)
+        packed = self._call("llvm.x86.avx512bf16.cvtne2ps2bf16.512", words, high, low)
+        return self._builder.bitcast(packed, _INTEGERS)
+
+    def _added(self, weights: Any, inputs: Any, addend: Any) -> Any:
+        """Return ``addend`` and their products."""
+        if isinstance(weights, list):
+            for weight, value in zip(weights, inputs, strict=True):
+                addend = self._plus(weight, value, addend)
+            return addend
+        return self._call("llvm.x86.avx512bf16.dpbf16ps.512", _FLOATS, addend, weights, inputs)
+
+    def _halves(self, words: Any) -> list[Any]:
+        """Return the even and the odd ones of 32 bfloat16 as float32."""
+        even = self._builder.shl(words, _INTEGERS([16] * LANES))
+        odd = self._builder.and_(words, _INTEGERS([0xFFFF0000] * LANES))
+        return [self._builder.bitcast(half, _FLOATS) for half in (even, odd)]
+
+    def _halves_of_bytes(self, base: Any, place: Any) -> list[Any]:
+        """Return the even and the odd ones of 32 int8 as float32."""
+        builder = self._builder
+        pairs = builder.sext(self._read(base, place, ir.VectorType(ir.IntType(16), LANES)), _INTEGERS)
+        even = builder.ashr(builder.shl(pairs, _INTEGERS([24] * LANES)), _INTEGERS([24] * LANES))
+        odd = builder.ashr(pairs, _INTEGERS([8] * LANES))
+        return [builder.sitofp(half, _FLOATS) for half in (even, odd)]
+
+    def _call(self, name: str, kind: Any, *arguments: Any) -> Any:
+        """Call an instruction by its name."""
+        signature = ir.FunctionType(kind, [argument.type for argument in arguments])
+        return self._builder.call(cgutils.get_or_insert_function(self._builder.module, signature, name), arguments)
+
+
+class _Row(_Dots):
     """Multiplies a row of weights with one row of inputs.
 
     In ``TOGETHER`` sums, since each waits for its last addition: a plain loop of numba's reads int8 at 18 to 26 G
-    weights a second where this one reads 25 to 40 (two AVX-512 cores; rows of 4,864 and 896). Weights in one row are a
-    pattern that processors foresee; asking for later ones gained nothing.
+    weights a second where this one reads 25 to 40 (two AVX-512 cores). Weights in one row are a pattern that
+    processors foresee; asking for later ones gained nothing.
 
-    Arguments, int64: addresses of the weights and of the inputs (float32), how many, address of the output.
+    Arguments, int64: addresses of the weights and of the inputs, how many, address of the output (float32), and one
+    that is not used.
     """
 
-    def __init__(self, kind: str, builder: Any, weights: Any, inputs: Any, width: Any, into: Any) -> None:
-        super().__init__(builder)
-        self._kind, self._weights, self._inputs, self._width, self._into = kind, weights, inputs, width, into
+    def __init__(self, kinds: tuple[str, str], builder: Any, weights: Any, inputs: Any, *sizes: Any) -> None:
+        super().__init__(kinds, builder)
+        self._weights, self._inputs = weights, inputs
+        self._width, self._into, _ = sizes
 
     def write(self) -> None:
         builder, sums = self._builder, self._variables(TOGETHER)
         for variable in sums:
             builder.store(_FLOATS(None), variable)
         done = self._number(0)
-        for vectors in (TOGETHER, 1):
-            columns = vectors * LANES
-            count = builder.udiv(builder.sub(self._width, done), self._number(columns))
-            with cgutils.for_range(builder, count) as turns:
-                first = builder.add(done, self._times(turns.index, columns))
-                for part, variable in enumerate(sums[:vectors]):
-                    at = builder.add(first, self._number(part * LANES))
-                    product = self._widened(self._weights, at, self._kind), self._widened(self._inputs, at, "float32")
-                    builder.store(self._plus(*product, builder.load(variable)), variable)
-            done = builder.add(done, self._times(count, columns))
+        for together in (TOGETHER, 1):
+            columns = together * self.columns
+            turns = builder.udiv(builder.sub(self._width, done), self._number(columns))
+            with cgutils.for_range(builder, turns) as turn:
+                first = builder.add(done, self._times(turn.index, columns))
+                for part, variable in enumerate(sums[:together]):
+                    at = builder.add(first, self._number(part * self.columns))
+                    sides = self._operands(0, self._weights, at), self._operands(1, self._inputs, at)
+                    builder.store(self._added(*sides, builder.load(variable)), variable)
+            done = builder.add(done, self._times(turns, columns))
         vectors = [builder.load(variable) for variable in sums]
         while len(vectors) > 1:
             vectors = [builder.fadd(*pair) for pair in zip(vectors[::2], vectors[1::2], strict=True)]
         total = cgutils.alloca_once_value(builder, self._sum(vectors[0]))
-        with cgutils.for_range(builder, builder.sub(self._width, done)) as columns:
-            at = builder.add(done, columns.index)
-            product = self._widened_one(self._weights, at, self._kind), self._widened_one(self._inputs, at, "float32")
-            builder.store(self._plus(*product, builder.load(total)), total)
+        with cgutils.for_range(builder, builder.sub(self._width, done)) as rest:
+            at, bases = builder.add(done, rest.index), (self._weights, self._inputs)
+            one, other = (self._widened_one(base, at, kind) for base, kind in zip(bases, self._kinds, strict=True))
+            builder.store(self._plus(one, other, builder.load(total)), total)
         self._write(self._into, self._number(0), builder.load(total))
 
 
-class _Rows(_Code):
-    """Multiplies ``OUTPUTS`` rows of weights with ``ROWS`` rows of inputs: a weight is widened once for all rows.
+class _Rows(_Dots):
+    """Multiplies ``OUTPUTS`` rows of weights with some rows of inputs: a weight is made ready once for all rows.
 
-    Arguments, int64: addresses of the weights and of the inputs (float32), how many in a row, a multiple of
-    ``LANES``, address of the outputs, from one row of outputs to the next.
+    Arguments, int64: addresses of the weights and of the inputs, how many in a row, a multiple of ``WIDTH``, address
+    of the outputs (float32), from one row of outputs to the next.
     """
 
-    def __init__(self, kind: str, builder: Any, weights: Any, inputs: Any, *sizes: Any) -> None:
-        super().__init__(builder)
-        self._kind, self._weights, self._inputs = kind, weights, inputs
+    def __init__(self, kinds: tuple[str, str], rows: int, builder: Any, weights: Any, inputs: Any, *sizes: Any) -> None:
+        super().__init__(kinds, builder)
+        self._rows, self._weights, self._inputs = range(rows), weights, inputs
         self._width, self._into, self._span = sizes
 
     def write(self) -> None:
         builder = self._builder
-        sums = [self._variables(ROWS) for _ in range(OUTPUTS)]
+        sums = [self._variables(len(self._rows)) for _ in range(OUTPUTS)]
         for variable in (variable for row in sums for variable in row):
             builder.store(_FLOATS(None), variable)
-        with cgutils.for_range(builder, builder.udiv(self._width, self._number(LANES))) as columns:
-            at = self._times(columns.index, LANES)
-            values = [self._widened(self._inputs, self._place(row, at), "float32") for row in range(ROWS)]
+        with cgutils.for_range(builder, builder.udiv(self._width, self._number(self.columns))) as columns:
+            at = self._times(columns.index, self.columns)
+            values = [self._operands(1, self._inputs, self._place(row, at)) for row in self._rows]
             for output in range(OUTPUTS):
-                weights = self._widened(self._weights, self._place(output, at), self._kind)
+                weights = self._operands(0, self._weights, self._place(output, at))
                 # Later weights are asked for: two rows in turns are no pattern a processor foresees (6 and 10 G/s).
-                later = self._times(self._place(output + _AHEAD, at), _SIZES[self._kind])
+                later = self._times(self._place(output + _AHEAD, at), _SIZES[self._kinds[0]])
                 self._ask_for(builder.add(self._weights, later))
                 for variable, value in zip(sums[output], values, strict=True):
-                    builder.store(self._plus(weights, value, builder.load(variable)), variable)
-        for row in range(ROWS):
+                    builder.store(self._added(weights, value, builder.load(variable)), variable)
+        for row in self._rows:
             for output in range(OUTPUTS):
                 offset = builder.add(self._times(self._span, 4 * row), self._number(4 * output))
                 self._write(self._into, offset, self._sum(builder.load(sums[output][row])))
@@ -215,7 +283,7 @@ class _Scores(_Code):
 
 
 class _Values(_Code):
-    """Adds 16 columns of values by their weights to the sums of ``ROWS`` heads, in registers for all places.
+    """Adds 16 columns of values by their weights to the sums of ``HEADS`` heads, in registers for all places.
 
     Arguments, int64: addresses of the values' first column and of the weights (float32), places, the values' size,
     from one head's weights to the next, address of the sums' first column, from one head's sums to the next.
@@ -227,7 +295,7 @@ class _Values(_Code):
         self._size, self._apart, self._into, self._span = sizes
 
     def write(self) -> None:
-        builder, sums = self._builder, self._variables(ROWS)
+        builder, sums = self._builder, self._variables(HEADS)
         for head, variable in enumerate(sums):
             builder.store(self._read(self._into, self._times(self._span, 4 * head), _FLOATS), variable)
         with cgutils.for_range(builder, self._places) as places:
@@ -366,10 +434,35 @@ def _written(code: Any, about: Any, count: int) -> Any:
     return function
 
 
-row_of_floats, row_of_words, row_of_bytes = (_written(_Row, kind, 4) for kind in _SIZES)
-"""Weights in float32, bfloat16 and int8; see :class:`_Row`."""
-rows_of_floats, rows_of_words, rows_of_bytes = (_written(_Rows, kind, 5) for kind in _SIZES)
-"""Weights in float32, bfloat16 and int8; see :class:`_Rows`."""
+_KINDS = {
+    t.FLOAT32: ("float32", "float32"),
+    t.INT8: ("int8", "float32"),
+    t.BFLOAT16: ("bfloat16", "bfloat16"),
+    t.INT8_BY_WORDS: ("int8", "bfloat16"),
+}
+"""Of weights and inputs, by the form of the weights."""
+
+
+def _written_by_form(code: Any, *about: Any) -> Any:
+    """Return a function for compiled code that takes a form and a tuple of five int64."""
+
+    @spelled
+    def function(_: Any, form: Any, arguments: Any) -> Any:
+        def body(context: Any, builder: Any, signature: Any, values: Any) -> Any:
+            for number, kinds in _KINDS.items():
+                with builder.if_then(builder.icmp_signed("==", values[0], ir.IntType(64)(number))):
+                    code(kinds, *about, builder, *cgutils.unpack_tuple(builder, values[1], 5)).write()
+            return context.get_dummy_value()
+
+        return types.void(types.int64, types.UniTuple(types.int64, 5)), body
+
+    return function
+
+
+times_one = _written_by_form(_Row)
+"""See :class:`_Row`."""
+times_few, times_many = (_written_by_form(_Rows, rows) for rows in (FEW, MANY))
+"""See :class:`_Rows`."""
 scores_of_floats, scores_of_words = (_written(_Scores, kind, 4) for kind in _KEPT)
 """Keys in float32 and bfloat16; see :class:`_Scores`."""
 values_of_floats, values_of_words = (_written(_Values, kind, 7) for kind in _KEPT)
