@@ -13,8 +13,9 @@ from numba import carray, types
 from numba.extending import overload
 
 from vlmchat.families.fused import table as t
-from vlmchat.families.fused.machine import compiled, floats_at
+from vlmchat.families.fused.machine import compiled, floats_at, words_at
 from vlmchat.families.fused.vectors import (
+    DOTS,
     FEW,
     HEADS,
     LANES,
@@ -23,11 +24,13 @@ from vlmchat.families.fused.vectors import (
     WIDTH,
     block_with_four,
     block_with_one,
+    scores_by_words,
     scores_of_floats,
     scores_of_words,
     times_few,
     times_many,
     times_one,
+    values_by_words,
     values_of_floats,
     values_of_words,
 )
@@ -231,12 +234,19 @@ def turn(states: Any, cos: Any, sin: Any, outputs: Any, narrow: Any) -> None:
 
 
 @compiled
-def scored(keys: Any, query: Any, scores: Any, scale: Any) -> Any:
-    """Score ``keys`` [places, head size]; return the greatest score."""
+def scored(keys: Any, query: Any, words: Any, scores: Any) -> Any:
+    """Score ``keys`` [places, head size]; return the greatest score.
+
+    ``words`` are the query in bfloat16, or empty where keys are not multiplied in it.
+    """
     places, size = keys.shape
     together = 0 if size % LANES else places - places % LANES
     for place in range(0, together, LANES):
-        scores_of(keys[place:], query, scores[place:])
+        if len(words):
+            at = keys.ctypes.data + 2 * place * size
+            scores_by_words((at, words.ctypes.data, size, scores[place:].ctypes.data))
+        else:
+            scores_of(keys[place:], query, scores[place:])
     for place in range(together, places):
         total = np.float32(0)
         for at in range(size):
@@ -244,17 +254,16 @@ def scored(keys: Any, query: Any, scores: Any, scale: Any) -> Any:
         scores[place] = total
     greatest = _LEAST
     for place in range(places):
-        scores[place] *= scale
         greatest = max(greatest, scores[place])
     return greatest
 
 
 @compiled
-def weighed(scores: Any, greatest: Any) -> Any:
+def weighed(scores: Any, scale: Any, greatest: Any) -> Any:
     """Turn scores into weights; return their sum."""
-    total = np.float32(0)
+    total, shift = np.float32(0), greatest * scale
     for place in range(len(scores)):
-        scores[place] = exponential(scores[place] - greatest)
+        scores[place] = exponential(scores[place] * scale - shift)
         total += scores[place]
     return total
 
@@ -274,38 +283,73 @@ def gathered(values: Any, weights: Any, sums: Any) -> None:
 
 
 @compiled
+def begun(queries: Any, words: Any, scores: Any, weights: Any, sums: Any) -> None:
+    """Set attention up: sums of nothing, queries in bfloat16, no weight for heads that fill a group up."""
+    heads, size = queries.shape
+    for head in range(len(sums)):
+        for at in range(size + 1):
+            sums[head, at] = 0
+        sums[head, size + 1] = _LEAST
+    for head in range(heads, len(sums)):
+        for place in range(PLACES):
+            scores[head, place], weights[head, place] = 0, 0
+    for head in range(heads):
+        packed(queries[head], words[head])
+
+
+@compiled
+def looked_at(keys: Any, query: Any, words: Any, scale: Any, scores: Any, weights: Any, sums: Any) -> None:
+    """Turn a head's scores of a block of ``keys`` into weights, and fade its sums for the new greatest score."""
+    count, size = keys.shape
+    known, mine = sums[size + 1], scores[:count]
+    greatest = max(known, scored(keys, query, words, mine))
+    faded = exponential((known - greatest) * scale)
+    for at in range(size + 1):
+        sums[at] *= faded
+    sums[size] += weighed(mine, scale, greatest)
+    sums[size + 1] = greatest
+    if len(words):
+        for place in range(count):
+            weights[place] = np.uint16(bits(mine[place]))
+        if count % 2:
+            weights[count] = 0
+
+
+@compiled
 def attended(keys: Any, values: Any, queries: Any, room: Any, scale: Any, outputs: Any, narrow: Any) -> None:
     """Attend from the last place to ``keys`` and ``values`` [places, head size], block by block.
 
     ``queries`` [heads, head size] are turned and share the keys; ``room`` is that of :func:`room_for_attention`.
-    Outputs are [heads, head size].
+    Outputs are [heads, head size]. Where the processor multiplies bfloat16, weights are rounded to it, as by torch's
+    attention on CPUs; their sum is not.
     """
     heads, size = queries.shape
-    padded = heads + -heads % HEADS
-    sums = room[: padded * (size + 2)].reshape((padded, size + 2))
-    scores = room[padded * (size + 2) : padded * (size + 2 + PLACES)].reshape((padded, PLACES))
-    for head in range(padded):
-        for at in range(size + 1):
-            sums[head, at] = 0
-        sums[head, size + 1] = _LEAST
-        for place in range(PLACES):
-            scores[head, place] = 0
+    padded, by_words = heads + -heads % HEADS, DOTS and narrow and size % WIDTH == 0
+    ends = padded * (size + 2), padded * (size + 2 + PLACES)
+    sums = room[: ends[0]].reshape((padded, size + 2))
+    scores = room[ends[0] : ends[1]].reshape((padded, PLACES))
+    weights = carray(words_at(room[ends[1] :].ctypes.data), (padded, PLACES))
+    words = carray(words_at(room[ends[1] + padded * PLACES // 2 :].ctypes.data), (heads, size if by_words else 0))
+    begun(queries, words, scores, weights, sums)
     for first in range(0, len(keys), PLACES):
         behind = min(first + PLACES, len(keys))
         for head in range(heads):
-            known, mine = sums[head, size + 1], scores[head, : behind - first]
-            greatest = max(known, scored(keys[first:behind], queries[head], mine, scale))
-            faded = exponential(known - greatest)
-            for at in range(size + 1):
-                sums[head, at] *= faded
-            sums[head, size] += weighed(mine, greatest)
-            sums[head, size + 1] = greatest
-        gathered(values[first:behind], scores, sums)
+            mine = scores[head], weights[head], sums[head]
+            looked_at(keys[first:behind], queries[head], words[head], scale, mine[0], mine[1], mine[2])
+        if by_words:
+            for head in range(0, padded, HEADS):
+                places = (values[first:].ctypes.data, weights[head:].ctypes.data, behind - first, size, PLACES)
+                values_by_words((*places, sums[head:].ctypes.data, size + 2))
+        else:
+            gathered(values[first:behind], scores, sums)
     for head in range(heads):
         for at in range(size):
             outputs[head, at] = rounded(sums[head, at] / sums[head, size], narrow)
 
 
 def room_for_attention(heads: int, size: int) -> int:
-    """Return the float32 that :func:`attended` needs: a sum, a maximum, the scores of ``PLACES`` keys for each head."""
-    return (heads + -heads % HEADS) * (size + 2 + PLACES)
+    """Return the float32 that :func:`attended` needs.
+
+    For each head: sums, their weight, the greatest score, scores and weights of ``PLACES`` keys, the query in words.
+    """
+    return (heads + -heads % HEADS) * (size + 2 + PLACES + PLACES // 2 + size)

@@ -22,7 +22,6 @@ from vlmchat.families.fused.kernels import by_words, room_for_attention
 from vlmchat.families.fused.stored import Stored, all_stored
 from vlmchat.families.fused.table import MOST_ROWS, Tables, zeros
 from vlmchat.families.fused.team import Team
-from vlmchat.families.fused.vectors import HEADS
 
 _LEAST, _GREATEST = 32 * 1024, 1024 * 1024
 """Bytes of weights in a piece, about. Threads that read long stretches read faster (896 x 151,655 weights in bfloat16:
@@ -167,8 +166,9 @@ class Plan:
         self._map(t.MAP, self.hidden, layer.input_layernorm, all_stored([parts[name] for name in names]), self._fresh)
         group = self._heads // self._kv_heads
         self._operation(t.TURN, self._fresh, None, self._shared(at, group), 0)
-        # By fours, which are computed together: with two key heads one late thread would leave half of it to the other.
-        self._operation(t.ATTEND, self._queries, None, self._shared(at, HEADS), 0)
+        # The fewest pieces that give every thread one: a key head's keys are read once for each of its pieces.
+        share = -(-group // -(-self._threads // self._kv_heads))
+        self._operation(t.ATTEND, self._queries, None, self._shared(at, share), 0)
         self._map(t.MAP_AND_ADD, self._answers, None, all_stored([parts["o_proj"]]), self.hidden)
 
     def _shared(self, layer: int, most: int) -> Pieces:

@@ -5,11 +5,12 @@ Nothing here is of one processor: LLVM turns vectors of 16 numbers into what the
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 from llvmlite import ir
 from numba import types
-from numba.core import cgutils
+from numba.core import cgutils, config
 from numba.core.codegen import get_host_cpu_features
 
 from vlmchat.families.fused import table as t
@@ -23,7 +24,7 @@ WIDTH = 2 * LANES
 """Of rows that are multiplied together, a multiple of it."""
 FEW, MANY, OUTPUTS = 4, 8, 2
 """Rows, and outputs, that are multiplied together: 8 or 16 sums in registers."""
-DOTS = "+avx512bf16" in get_host_cpu_features().split(",")
+DOTS = "+avx512bf16" in (config.CPU_FEATURES or get_host_cpu_features()).split(",")
 """This processor multiplies bfloat16 itself; what is compiled for another one is kept apart by numba."""
 HEADS = 4
 """Query heads that take values together."""
@@ -69,8 +70,9 @@ class _Code:
 
     def _spread(self, value: Any) -> Any:
         """Return a vector of 16 times ``value``."""
-        one = self._builder.insert_element(_FLOATS(ir.Undefined), value, ir.IntType(32)(0))
-        return self._builder.shuffle_vector(one, _FLOATS(ir.Undefined), _INTEGERS(None))
+        undefined = ir.VectorType(value.type, LANES)(ir.Undefined)
+        one = self._builder.insert_element(undefined, value, ir.IntType(32)(0))
+        return self._builder.shuffle_vector(one, undefined, _INTEGERS(None))
 
     def _widened(self, base: Any, place: Any, kind: str) -> Any:
         """Read 16 numbers from the one at ``place`` on as float32."""
@@ -137,6 +139,15 @@ class _Dots(_Code):
         self.columns = 2 * LANES if kinds[1] == "bfloat16" else LANES
         """Weights that are multiplied at once."""
 
+    def _stretches(self, size: Any, most: int = 2) -> Iterator[tuple[Any, int]]:
+        """Write loops over the vectors in ``size`` numbers; yield where a turn begins and how many it takes."""
+        done = self._number(0)
+        for vectors in (most, 1):
+            turns = self._builder.udiv(self._builder.sub(size, done), self._number(vectors * self.columns))
+            with cgutils.for_range(self._builder, turns) as turn:
+                yield self._builder.add(done, self._times(turn.index, vectors * self.columns)), vectors
+            done = self._builder.add(done, self._times(turns, vectors * self.columns))
+
     def _operands(self, side: int, base: Any, place: Any) -> Any:
         """Return what :meth:`_added` takes: of weights (``side`` 0) or inputs (1), from the one at ``place`` on."""
         kind = self._kinds[side]
@@ -200,23 +211,18 @@ class _Row(_Dots):
         builder, sums = self._builder, self._variables(TOGETHER)
         for variable in sums:
             builder.store(_FLOATS(None), variable)
-        done = self._number(0)
-        for together in (TOGETHER, 1):
-            columns = together * self.columns
-            turns = builder.udiv(builder.sub(self._width, done), self._number(columns))
-            with cgutils.for_range(builder, turns) as turn:
-                first = builder.add(done, self._times(turn.index, columns))
-                for part, variable in enumerate(sums[:together]):
-                    at = builder.add(first, self._number(part * self.columns))
-                    sides = self._operands(0, self._weights, at), self._operands(1, self._inputs, at)
-                    builder.store(self._added(*sides, builder.load(variable)), variable)
-            done = builder.add(done, self._times(turns, columns))
-        vectors = [builder.load(variable) for variable in sums]
-        while len(vectors) > 1:
-            vectors = [builder.fadd(*pair) for pair in zip(vectors[::2], vectors[1::2], strict=True)]
-        total = cgutils.alloca_once_value(builder, self._sum(vectors[0]))
-        with cgutils.for_range(builder, builder.sub(self._width, done)) as rest:
-            at, bases = builder.add(done, rest.index), (self._weights, self._inputs)
+        for first, vectors in self._stretches(self._width, TOGETHER):
+            for part, variable in enumerate(sums[:vectors]):
+                at = builder.add(first, self._number(part * self.columns))
+                sides = self._operands(0, self._weights, at), self._operands(1, self._inputs, at)
+                builder.store(self._added(*sides, builder.load(variable)), variable)
+        parts = [builder.load(variable) for variable in sums]
+        while len(parts) > 1:
+            parts = [builder.fadd(*pair) for pair in zip(parts[::2], parts[1::2], strict=True)]
+        total = cgutils.alloca_once_value(builder, self._sum(parts[0]))
+        left = builder.urem(self._width, self._number(self.columns))
+        with cgutils.for_range(builder, left) as rest:
+            at, bases = builder.add(builder.sub(self._width, left), rest.index), (self._weights, self._inputs)
             one, other = (self._widened_one(base, at, kind) for base, kind in zip(bases, self._kinds, strict=True))
             builder.store(self._plus(one, other, builder.load(total)), total)
         self._write(self._into, self._number(0), builder.load(total))
@@ -281,6 +287,98 @@ class _Scores(_Code):
                 numbers = self._widened(self._keys, builder.add(self._times(self._size, key), at), self._kind)
                 builder.store(self._plus(numbers, query, builder.load(variable)), variable)
         self._write(self._into, self._number(0), self._sums([builder.load(variable) for variable in sums]))
+
+
+class _WordScores(_Dots):
+    """Scores 16 keys in bfloat16, one behind the other as they lie in memory.
+
+    Arguments, int64: addresses of the keys and of the query (bfloat16), their size, a multiple of ``WIDTH``, address
+    of the scores (float32).
+    """
+
+    def __init__(self, _: None, builder: Any, keys: Any, query: Any, size: Any, into: Any) -> None:
+        super().__init__(("bfloat16", "bfloat16"), builder)
+        self._keys, self._query, self._size, self._into = keys, query, size, into
+
+    def write(self) -> None:
+        builder, sums = self._builder, self._variables(LANES)
+        for variable in sums:
+            builder.store(_FLOATS(None), variable)
+        for first, vectors in self._stretches(self._size):
+            places = [builder.add(first, self._number(at * self.columns)) for at in range(vectors)]
+            queries = [self._operands(1, self._query, place) for place in places]
+            for key, variable in enumerate(sums):
+                for place, query in zip(places, queries, strict=True):
+                    numbers = self._operands(0, self._keys, builder.add(self._times(self._size, key), place))
+                    builder.store(self._added(numbers, query, builder.load(variable)), variable)
+        self._write(self._into, self._number(0), self._sums([builder.load(variable) for variable in sums]))
+
+
+class _WordValues(_Dots):
+    """Adds values in bfloat16 by their weights to the sums of ``HEADS`` heads, two places at a time.
+
+    Arguments, int64: addresses of the values and of the weights (bfloat16, a zero behind the last of an odd number),
+    places, the values' size, a multiple of ``WIDTH``, from one head's weights to the next, address of the sums
+    (float32), from one head's sums to the next.
+    """
+
+    def __init__(self, _: None, builder: Any, values: Any, weights: Any, places: Any, *sizes: Any) -> None:
+        super().__init__(("bfloat16", "bfloat16"), builder)
+        self._values, self._weights, self._places = values, weights, places
+        self._size, self._apart, self._into, self._span = sizes
+
+    def write(self) -> None:
+        for first, vectors in self._stretches(self._size):
+            columns = [self._builder.add(first, self._number(at * self.columns)) for at in range(vectors)]
+            self._add(columns)
+
+    def _add(self, columns: list[Any]) -> None:
+        """Add the values of ``WIDTH`` columns from each of ``columns`` on."""
+        builder, one = self._builder, self._number(1)
+        sums = [[self._variables(2) for _ in columns] for _ in range(HEADS)]
+        for variable in (variable for head in sums for pair in head for variable in pair):
+            builder.store(_FLOATS(None), variable)
+        with cgutils.for_range(builder, builder.udiv(builder.add(self._places, one), self._number(2))) as pairs:
+            place = self._times(pairs.index, 2)
+            # Behind the last of an odd number stands memory that may hold anything: it is taken twice.
+            behind = builder.add(place, one)
+            behind = builder.select(builder.icmp_unsigned("<", behind, self._places), behind, place)
+            rows = [builder.mul(which, self._size) for which in (place, behind)]
+            mixed = [self._mixed(*(builder.add(row, column) for row in rows)) for column in columns]
+            for head, mine in enumerate(sums):
+                offset = self._times(builder.add(self._times(self._apart, head), place), 2)
+                weight = self._spread(self._read(self._weights, offset, ir.IntType(32)))
+                for variables, halves in zip(mine, mixed, strict=True):
+                    for variable, half in zip(variables, halves, strict=True):
+                        builder.store(self._added(half, weight, builder.load(variable)), variable)
+        for head, mine in enumerate(sums):
+            for column, variables in zip(columns, mine, strict=True):
+                self._put(head, column, [builder.load(variable) for variable in variables])
+
+    def _mixed(self, first: Any, second: Any) -> list[Any]:
+        """Return 32 columns of two places side by side: of each 8 columns the first 4, and the others.
+
+        This order costs one instruction a half.
+        """
+        words = ir.VectorType(ir.IntType(16), 2 * LANES)
+        both = [self._read(self._values, self._times(at, 2), words) for at in (first, second)]
+        halves = []
+        for half in (0, 4):
+            columns = [lane + half + at for lane in range(0, 2 * LANES, 8) for at in range(4)]
+            order = [place for column in columns for place in (column, 2 * LANES + column)]
+            mixed = self._builder.shuffle_vector(*both, ir.VectorType(ir.IntType(32), 2 * LANES)(order))
+            halves.append(self._builder.bitcast(mixed, _INTEGERS))
+        return halves
+
+    def _put(self, head: int, column: Any, halves: list[Any]) -> None:
+        """Add sums in the order of :meth:`_mixed` to a head's columns."""
+        builder = self._builder
+        for part in (0, 1):
+            order = [8 * part + at + half + four for four in (0, 4) for half in (0, LANES) for at in range(4)]
+            ordered = builder.shuffle_vector(*halves, _INTEGERS(order))
+            offset = self._times(builder.add(self._times(self._span, head), column), 4)
+            offset = builder.add(offset, self._number(4 * LANES * part))
+            self._write(self._into, offset, builder.fadd(self._read(self._into, offset, _FLOATS), ordered))
 
 
 class _Values(_Code):
@@ -466,6 +564,8 @@ times_few, times_many = (_written_by_form(_Rows, rows) for rows in (FEW, MANY))
 """See :class:`_Rows`."""
 scores_of_floats, scores_of_words = (_written(_Scores, kind, 4) for kind in _KEPT)
 """Keys in float32 and bfloat16; see :class:`_Scores`."""
+scores_by_words, values_by_words = _written(_WordScores, None, 4), _written(_WordValues, None, 7)
+"""Keys, values, queries and weights in bfloat16; see :class:`_WordScores` and :class:`_WordValues`."""
 values_of_floats, values_of_words = (_written(_Values, kind, 7) for kind in _KEPT)
 """Values in float32 and bfloat16; see :class:`_Values`."""
 block_with_one, block_with_four = (_written(_Block, rows, 7) for rows in (1, 4))
