@@ -46,7 +46,7 @@ def answered(runner: Runner, requests: Sequence[Request], width: int) -> list[Ro
 
     def chosen(samplers: Sequence[Sampler], logits: Tensor) -> list[int]:
         for sampler, scores in zip(samplers, logits, strict=True):
-            rows[owners[sampler]].logits.append(scores)
+            rows[owners[sampler]].logits.append(scores.clone())
         return choose(samplers, logits)
 
     runner.forget()

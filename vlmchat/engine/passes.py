@@ -46,25 +46,46 @@ class Passes:
         return self._model.network.logits(hidden[torch.arange(len(ends), device=hidden.device), ends])
 
     def step(self, turns: Sequence[Turn], cache: RowCache) -> Tensor:
-        """Run each row's next generated id; return logits [rows, vocab]."""
+        """Run each row's next generated id; return logits [rows, vocab], which stay until the next step."""
+        network = self._model.network
+        ids, positions = [turn.new[turn.run] for turn in turns], [turn.position() for turn in turns]
+        totals = tuple(len(turn.prompt.ids) + turn.run + 1 for turn in turns)
+        marks = [[turn.mark()] for turn in turns]
+        logits = network.next_logits(ids, positions, totals, cache.native)
+        if logits is None:
+            logits = network.logits(
+                self._run(self._next_span(turns, ids, positions, totals, cache), cache, marks)[:, -1]
+            )
+        else:
+            self._note(cache, marks)
+        for turn in turns:
+            turn.run += 1
+        return logits
+
+    def _next_span(
+        self,
+        turns: Sequence[Turn],
+        ids: Sequence[int],
+        positions: Sequence[Position],
+        totals: tuple[int, ...],
+        cache: RowCache,
+    ) -> Span:
+        """Make a span of one new token of each row."""
         device = self._model.device
-        ids = torch.tensor([[turn.new[turn.run]] for turn in turns], device=device)
-        positions = torch.tensor([[turn.position()] for turn in turns], device=device)
         experts = None
         if any(turn.prompt.experts is not None for turn in turns):
             experts = torch.zeros(len(turns), 1, dtype=torch.bool, device=device)
-        totals = tuple(len(turn.prompt.ids) + turn.run + 1 for turn in turns)
-        span = Span(self._model.network.embed(ids), positions, totals, experts, cache.starts)
-        hidden = self._run(span, cache, [[turn.mark()] for turn in turns])
-        for turn in turns:
-            turn.run += 1
-        return self._model.network.logits(hidden[:, -1])
+        embeddings = self._model.network.embed(torch.tensor(ids, device=device)[:, None])
+        return Span(embeddings, torch.tensor(positions, device=device)[:, None], totals, experts, cache.starts)
 
     def _run(self, span: Span, cache: RowCache, marks: Sequence[Sequence[Hashable]]) -> Tensor:
         hidden = self._model.network.hidden_states(span, cache.native)
+        self._note(cache, marks)
+        return hidden
+
+    def _note(self, cache: RowCache, marks: Sequence[Sequence[Hashable]]) -> None:
         cache.note(marks)
         self.forward_tokens += sum(map(len, marks))
-        return hidden
 
     def span(self, prompt: Prompt, features: Mapping[int, Tensor], start: int, end: int) -> Span:
         """Embed positions ``start`` to ``end``, features in their slots."""

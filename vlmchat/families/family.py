@@ -168,6 +168,21 @@ class Network(Protocol):
     def hidden_states(self, span: Span, cache: Cache) -> Tensor:
         """Run ``span`` behind what ``cache`` holds; return the last hidden states [rows, length, hidden]."""
 
+    def next_logits(
+        self, ids: Sequence[int], positions: Sequence[Position], totals: tuple[int, ...], cache: Cache
+    ) -> Tensor | None:
+        """Run a new token of each row behind what ``cache`` holds, in code made for that; None where there is none.
+
+        Args:
+            ids: of the tokens.
+            positions: their rotary positions.
+            totals: length of each row's whole sequence.
+            cache: not empty.
+
+        Returns:
+            float32 logits [rows, vocab], which stay until the next call.
+        """
+
     def logits(self, hidden: Tensor) -> Tensor:
         """Return float32 logits [.., vocab] of hidden states [.., hidden]."""
 

@@ -6,6 +6,7 @@ positions and hands embeddings. A family adds how its pictures become features.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from accelerate import init_empty_weights
@@ -14,7 +15,7 @@ from torch.nn import functional
 from transformers.cache_utils import Cache
 from transformers.configuration_utils import PreTrainedConfig
 
-from vlmchat.families.family import Span
+from vlmchat.families.family import Position, Span
 from vlmchat.families.lean import LeanDecoder
 from vlmchat.families.masks import Order
 
@@ -89,9 +90,6 @@ class NativeNetwork:
 
     def hidden_states(self, span: Span, cache: Cache) -> Tensor:
         """Run ``span`` behind ``cache``; return the last hidden states [rows, length, hidden]."""
-        step = self._step(*span.embeddings.shape[:2])
-        if step is not None and cache.get_seq_length():
-            return step.hidden_states(span.embeddings, span.positions, cache)
         masks = self.masks(span, cache)
         if self.lean is not None and not isinstance(masks, dict) and self.lean.serves():
             return self.lean(span.embeddings, span.positions, masks, cache)
@@ -104,10 +102,17 @@ class NativeNetwork:
         ).last_hidden_state
         return hidden
 
-    def _step(self, rows: int, length: int) -> FusedStep | None:
-        """Return what computes so many rows of so many new tokens in compiled code, if anything does."""
+    def next_logits(
+        self, ids: Sequence[int], positions: Sequence[Position], totals: tuple[int, ...], cache: Cache
+    ) -> Tensor | None:
+        """Return float32 logits [rows, vocab] behind a new token of each row; None where no compiled code runs."""
+        step, places = self._step(len(ids)), [place for place in positions if isinstance(place, int)]
+        return None if step is None or len(places) < len(positions) else step(ids, places, cache)
+
+    def _step(self, rows: int) -> FusedStep | None:
+        """Return what computes so many rows in compiled code, if anything does."""
         fused = self.lean.fused if self.lean is not None else None
-        return fused if fused is not None and fused.serves(rows, length) else None
+        return fused if fused is not None and fused.serves(rows) else None
 
     def masks(self, span: Span, cache: Cache) -> Masks:
         """Return what each position attends to; None where that is all before it, in rows that are equally far."""
@@ -128,7 +133,7 @@ class NativeNetwork:
 
     def logits(self, hidden: Tensor) -> Tensor:
         """Return float32 logits [.., vocab] of hidden states [.., hidden]."""
-        if hidden.ndim == 2 and (step := self._step(len(hidden), 1)) is not None:
+        if hidden.ndim == 2 and (step := self._step(len(hidden))) is not None:
             return step.logits(hidden)
         logits: Tensor = self.module.get_submodule("lm_head")(hidden).float()
         return logits

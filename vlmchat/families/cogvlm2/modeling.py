@@ -7,7 +7,7 @@ before it rounds, and logits are float32.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import ClassVar, NamedTuple
 
 import torch
@@ -18,7 +18,7 @@ from transformers.cache_utils import Cache
 from vlmchat.families.attention import causal_attention
 from vlmchat.families.cogvlm2.config import CogVLM2Config
 from vlmchat.families.cogvlm2.vision import VisionTower
-from vlmchat.families.family import Span
+from vlmchat.families.family import Position, Span
 from vlmchat.families.masks import Order
 from vlmchat.families.packed.base import replace_linears
 from vlmchat.families.packed.bnb4 import Bnb4Linear
@@ -233,6 +233,12 @@ class CogVLM2Network:
         """Run ``span`` behind ``cache``; return hidden states [rows, length, hidden] behind the last norm."""
         hidden: Tensor = self.module(span, cache)
         return hidden
+
+    def next_logits(
+        self, ids: Sequence[int], positions: Sequence[Position], totals: tuple[int, ...], cache: Cache
+    ) -> Tensor | None:
+        """Return None: no compiled code knows the two branches of a layer."""
+        return None
 
     def logits(self, hidden: Tensor) -> Tensor:
         """Return float32 logits [.., vocab] of hidden states [.., hidden]."""

@@ -197,10 +197,10 @@ def mapped(piece: Any, places: Any, block: Any, inputs: Any, width: Any, rows: A
 
 
 @compiled
-def copied(states: Any, floats: Any) -> None:
-    """Write ``states`` as they are."""
-    for at in range(len(floats)):
-        floats[at] = states[at]
+def widen(stored: Any, states: Any) -> None:
+    """Write what is stored in float32 or bfloat16 as states."""
+    for at in range(len(states)):
+        states[at] = widened(stored[at])
 
 
 @compiled

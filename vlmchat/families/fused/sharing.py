@@ -17,7 +17,6 @@ from vlmchat.families.fused.kernels import (
     attended,
     bits,
     by_words,
-    copied,
     exponential,
     mapped,
     normalised,
@@ -25,6 +24,7 @@ from vlmchat.families.fused.kernels import (
     rounded,
     rows_computed,
     turn,
+    widen,
 )
 from vlmchat.families.fused.machine import (
     add,
@@ -98,7 +98,7 @@ def ready(tables: Any, number: Any, operation: Any, form: Any) -> None:
         if by_words(form):
             packed(values, carray(words_at(into + 2 * row * width), width))
         else:
-            copied(values, carray(floats_at(into + 4 * row * width), width))
+            widen(values, carray(floats_at(into + 4 * row * width), width))
 
 
 @compiled
@@ -156,6 +156,17 @@ def attend(tables: Any, number: Any, row: Any, piece: Any, narrow: Any) -> None:
 
 
 @written_in
+def look_up(tables: Any, row: Any, operation: Any, piece: Any) -> None:
+    """Bring the embedding of a row's new token where the layers begin."""
+    width, token = operation[t.WIDTH], tables.ids[row]
+    outputs = carray(floats_at(piece[t.OUTPUT] + 4 * row * width), width)
+    if piece[t.FORM] == t.BFLOAT16:
+        widen(carray(words_at(operation[t.SOURCE] + 2 * token * width), width), outputs)
+    else:
+        widen(carray(floats_at(operation[t.SOURCE] + 4 * token * width), width), outputs)
+
+
+@written_in
 def normalise(tables: Any, operation: Any, piece: Any) -> None:
     """Normalise an operation's inputs."""
     shape = (tables.control[t.ROWS], operation[t.WIDTH])
@@ -171,7 +182,9 @@ def do(tables: Any, number: Any, at: Any, which: Any) -> None:
     operation, narrow = tables.operations[at], tables.narrow
     row, part = which // operation[t.PIECES], which % operation[t.PIECES]
     piece, kind = tables.pieces[operation[t.FIRST_PIECE] + part], operation[t.KIND]
-    if kind == t.TURN:
+    if kind == t.LOOK_UP:
+        look_up(tables, row, operation, piece)
+    elif kind == t.TURN:
         turned(tables, number, row, piece, narrow)
     elif kind == t.ATTEND:
         attend(tables, number, row, piece, narrow)
@@ -191,8 +204,8 @@ def work(tables: Any, number: Any, step: Any, first: Any, last: Any) -> None:
     for at in range(first, last):
         tickets = tables.counters[at].ctypes.data + 8 * t.TICKETS
         unfinished = tables.counters[at].ctypes.data + 8 * t.UNFINISHED
-        # States are turned and attended to where they are.
-        has_inputs = tables.operations[at, t.KIND] >= t.TURN
+        # All others read states where they are.
+        has_inputs = tables.operations[at, t.KIND] > t.MAP_AND_GATE
         while True:
             left = seen(tickets)
             if left >> t.SHIFT != step:
@@ -220,7 +233,7 @@ def begun(tables: Any, first: Any, last: Any) -> Any:
     step = tables.control[t.STEP] + 1
     for at in range(first, last):
         kind, pieces = tables.operations[at, t.KIND], tables.operations[at, t.PIECES]
-        if kind == t.TURN or kind == t.ATTEND:
+        if kind >= t.LOOK_UP:
             pieces *= tables.control[t.ROWS]
         tables.counters[at, t.UNFINISHED] = (step << t.SHIFT) + pieces
         put(tables.counters[at].ctypes.data + 8 * t.TICKETS, (step << t.SHIFT) + pieces)

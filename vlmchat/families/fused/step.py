@@ -14,12 +14,12 @@ from typing import Any, TypeAlias
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from transformers.cache_utils import Cache
 
 from vlmchat.families.fused import table as t
 from vlmchat.families.fused.kernels import by_words, room_for_attention
-from vlmchat.families.fused.stored import Stored, all_stored
+from vlmchat.families.fused.stored import FORMS, Stored, all_stored
 from vlmchat.families.fused.table import MOST_ROWS, Tables, zeros
 from vlmchat.families.fused.team import Team
 
@@ -28,6 +28,10 @@ _LEAST, _GREATEST = 32 * 1024, 1024 * 1024
 10.3 ms in pieces of 64 kB, 6.4 like this, two threads), short ones at the end let them end together."""
 _LINE = 16
 """Outputs in a line of the cache, which two threads would take from each other."""
+_PLACES = 1024
+"""Positions whose turns are computed together, at least."""
+_FIXED = ("default", "linear", "llama3", "yarn")
+"""Kinds of rotary tables in which a position's turn is the same in every sequence."""
 Pieces: TypeAlias = list[tuple[int, ...]]
 
 
@@ -52,36 +56,56 @@ class FusedStep:
         self._plan = plan
         self._team = Team(self.tables, threads)
         self._inputs, self._normed, self._logits = map(torch.from_numpy, (plan.hidden, plan.normed, plan.logits))
-        self._turning = torch.from_numpy(self.tables.turning)
+        self._fixed = getattr(self._rotary, "rope_type", None) in _FIXED
+        """A position's turn is the same in every sequence."""
+        self._known: Any = np.zeros((2, 0, 0), np.float32)
+        """Turns of the first positions: made anew for each token they took 0.1 ms."""
         self._kept: Callable[[], Tensor | None] = lambda: None
         """The last layer's keys, whose address is in the tables; they may go when the cache is emptied."""
         self.steps = 0
         """Tokens that went through; tests look whether any did."""
 
     @staticmethod
-    def serves(rows: int, length: int) -> bool:
-        """Say whether a pass of ``rows`` times ``length`` tokens is a step."""
-        return rows <= MOST_ROWS and length == 1
+    def serves(rows: int) -> bool:
+        """Say whether so many rows are computed here."""
+        return rows <= MOST_ROWS
 
-    def hidden_states(self, embeddings: Tensor, positions: Tensor, cache: Cache) -> Tensor:
-        """Run one token of each row behind ``cache``; return what the last norm makes of it [rows, 1, hidden].
+    def __call__(self, ids: Sequence[int], positions: Sequence[int], cache: Cache) -> Tensor:
+        """Run one token of each row behind ``cache``, every row of which gets a place more.
 
         Args:
-            embeddings: [rows, 1, hidden], at most ``MOST_ROWS`` rows.
-            positions: int64 [rows, 1].
-            cache: not empty; every row gets a place more.
+            ids: of the tokens, at most ``MOST_ROWS``.
+            positions: their rotary positions.
+            cache: not empty.
+
+        Returns:
+            float32 logits [rows, vocab], which stay until the next call.
         """
-        rows, starts = len(embeddings), cache.layers[0].extent.lengths
-        self._look_at(cache, max(starts) + 1)
-        self.tables.places[:rows] = starts
-        waves = self._rotary(embeddings, position_ids=positions)
-        width = self.tables.control[t.TURNED] = waves[0].shape[-1]
-        for table, wave in zip(self._turning, waves, strict=True):
-            table[:rows, :width].copy_(wave[:, 0])
-        self._inputs[:rows].copy_(embeddings[:, 0])
-        self._run(rows, 0, self._plan.head)
+        rows, tables = len(ids), self.tables
+        places = cache.layers[0].extent.lengths
+        self._look_at(cache, max(places) + 1)
+        tables.ids[:rows], tables.places[:rows] = ids, places
+        waves = self._waves(positions)
+        width = tables.control[t.TURNED] = waves.shape[-1]
+        tables.turning[:, :rows, :width] = waves
+        self._run(rows, 0, self._plan.head + 1)
         self.steps += 1
-        return self._normed[:rows, None].to(self._dtype, copy=True)
+        return self._logits[:rows]
+
+    def _waves(self, positions: Sequence[int]) -> Any:
+        """Return cosines and sines of ``positions``, float32 [2, rows, turned part of a head]."""
+        if not self._fixed:
+            return self._turned(torch.tensor(positions)[:, None])
+        last = max(positions)
+        if last >= self._known.shape[1]:
+            self._known = self._turned(torch.arange(2 * last + _PLACES)[None])
+        return self._known[:, positions]
+
+    def _turned(self, positions: Tensor) -> Any:
+        """Return the turns of all ``positions`` [sequences, length], which may depend on the sequence."""
+        states = torch.empty(*positions.shape, 1, dtype=self._dtype)
+        waves = self._rotary(states, position_ids=positions)
+        return torch.stack([wave.flatten(0, 1).float() for wave in waves]).numpy()
 
     def _look_at(self, cache: Cache, places: int) -> None:
         """Note where the buffers of ``cache`` are, with room for ``places``: they move together."""
@@ -127,10 +151,12 @@ class Plan:
         self._fresh = self._floats(MOST_ROWS, self._heads + 2 * self._kv_heads, self._size)
         self._queries, self._answers = (self._floats(MOST_ROWS, self._heads, self._size) for _ in range(2))
         self._gated = self._floats(MOST_ROWS, config.intermediate_size)
+        self._look_up(text.embed_tokens)
         for at, layer in enumerate(text.layers):
             self._attention(at, layer)
             self._mlp(layer)
-        self._operation(t.NORMALISE, self.hidden, text.norm, [self._piece({t.OUTPUT: self.normed.ctypes.data})], 0)
+        last = self._piece({t.OUTPUT: self.normed.ctypes.data})
+        self._operation(t.NORMALISE, self.hidden.ctypes.data, config.hidden_size, text.norm, [last], 0)
         self.head = len(self._operations)
         """The operation of the head; those before it are the decoder."""
         self._map(t.MAP, self.normed, None, [head], self.logits)
@@ -148,6 +174,7 @@ class Plan:
             pieces=pieces,
             counters=zeros(len(operations), t.COUNTER_COLUMNS),
             kept=zeros(layers, 2),
+            ids=zeros(MOST_ROWS),
             places=zeros(MOST_ROWS),
             fresh=self._fresh,
             queries=self._queries,
@@ -159,16 +186,24 @@ class Plan:
             narrow=self._narrow,
         )
 
+    def _look_up(self, embedding: Any) -> None:
+        """Write down how a token's embedding is found."""
+        if not isinstance(embedding, nn.Embedding) or embedding.weight.dtype not in FORMS:
+            raise LookupError("no compiled code for such embeddings")
+        form = FORMS[embedding.weight.dtype]
+        pieces = [self._piece({t.FORM: form, t.OUTPUT: self.hidden.ctypes.data})]
+        self._operation(t.LOOK_UP, self._address(embedding.weight), embedding.embedding_dim, None, pieces, 0)
+
     def _attention(self, at: int, layer: Any) -> None:
         """Write down one layer's attention."""
         parts = layer.self_attn._modules
         names = ("qkv_proj",) if "qkv_proj" in parts else ("q_proj", "k_proj", "v_proj")
         self._map(t.MAP, self.hidden, layer.input_layernorm, all_stored([parts[name] for name in names]), self._fresh)
         group = self._heads // self._kv_heads
-        self._operation(t.TURN, self._fresh, None, self._shared(at, group), 0)
+        self._operation(t.TURN, 0, 0, None, self._shared(at, group), 0)
         # The fewest pieces that give every thread one: a key head's keys are read once for each of its pieces.
         share = -(-group // -(-self._threads // self._kv_heads))
-        self._operation(t.ATTEND, self._queries, None, self._shared(at, share), 0)
+        self._operation(t.ATTEND, 0, 0, None, self._shared(at, share), 0)
         self._map(t.MAP_AND_ADD, self._answers, None, all_stored([parts["o_proj"]]), self.hidden)
 
     def _shared(self, layer: int, most: int) -> Pieces:
@@ -211,13 +246,12 @@ class Plan:
     def _piece(self, columns: dict[int, int]) -> tuple[int, ...]:
         return tuple(columns.get(column, 0) for column in range(t.PIECE_COLUMNS))
 
-    def _operation(self, kind: int, inputs: Any, norm: Any, pieces: Sequence[tuple[int, ...]], span: int) -> None:
-        width = inputs[0].size
+    def _operation(self, kind: int, source: int, width: int, norm: Any, pieces: Pieces, span: int) -> None:
         columns = {
             t.KIND: kind,
             t.FIRST_PIECE: len(self._pieces),
             t.PIECES: len(pieces),
-            t.SOURCE: inputs.ctypes.data,
+            t.SOURCE: source,
             t.WIDTH: width,
             t.NORM: 0 if norm is None else self._address(norm.weight, torch.float32),
             t.SPAN: span,
@@ -246,7 +280,7 @@ class Plan:
             raise LookupError("layers of different kinds over the same inputs")
         # Tickets count down, and the largest should be taken first.
         pieces.sort(key=lambda piece: piece[t.COUNT])
-        self._operation(kind, inputs, norm, pieces, outputs[0].size)
+        self._operation(kind, inputs.ctypes.data, inputs[0].size, norm, pieces, outputs[0].size)
 
     def _cut(self, layer: Stored, second: Stored | None, width: int, address: int, stride: int) -> Pieces:
         """Return the pieces of one layer, with its ``second`` beside it in a gate."""

@@ -11,7 +11,8 @@ from torch import Tensor, nn
 
 from vlmchat.families.fused import table as t
 
-_FORMS = {torch.float32: t.FLOAT32, torch.bfloat16: t.BFLOAT16}
+FORMS = {torch.float32: t.FLOAT32, torch.bfloat16: t.BFLOAT16}
+"""Of plain weights."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,8 +43,8 @@ def stored(layer: Any) -> Stored | None:
     """Return how ``layer`` stores its weights; None where compiled code cannot read them."""
     if isinstance(layer, Storing):
         return layer.stored()
-    if type(layer) is nn.Linear and layer.weight.dtype in _FORMS and layer.weight.is_contiguous():
-        return Stored(_FORMS[layer.weight.dtype], layer.weight.detach(), layer.out_features, None, layer.bias)
+    if type(layer) is nn.Linear and layer.weight.dtype in FORMS and layer.weight.is_contiguous():
+        return Stored(FORMS[layer.weight.dtype], layer.weight.detach(), layer.out_features, None, layer.bias)
     return None
 
 

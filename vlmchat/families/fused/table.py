@@ -29,9 +29,9 @@ KIND, FIRST_PIECE, PIECES, SOURCE, WIDTH, NORM, SPAN = range(7)
 weight or 0, how many outputs a row has."""
 OPERATION_COLUMNS = 7
 
-MAP, MAP_AND_ADD, MAP_AND_GATE, TURN, ATTEND, NORMALISE = range(6)
-"""Kinds: y = W x, y += W x, y = silu(W x) * (U x); from ``TURN`` on row by row: keys and queries are turned to their
-place, attention, a norm alone."""
+MAP, MAP_AND_ADD, MAP_AND_GATE, NORMALISE, LOOK_UP, TURN, ATTEND = range(7)
+"""Kinds: y = W x, y += W x, y = silu(W x) * (U x), a norm alone; from ``LOOK_UP`` on row by row: embeddings are looked
+up, keys and queries are turned to their place, attention."""
 
 STEP, FIRST, LAST, LEAVE, ROWS, CAPACITY, TURNED, INSIDE = (8 * line for line in range(8))
 """Places in the control block, a cache line each: the step's number, its operations, whether helpers leave, the rows
@@ -57,6 +57,8 @@ class Tables(NamedTuple):
     """int64 [operations, COUNTER_COLUMNS]."""
     kept: Any
     """int64 [layers, 2]: addresses of the keys and values [rows, kv heads, capacity, head size]."""
+    ids: Any
+    """int64 [rows]: the new tokens."""
     places: Any
     """int64 [rows]: where in its row each new token stands."""
     fresh: Any

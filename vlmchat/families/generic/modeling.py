@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from transformers.cache_utils import Cache
 
 from vlmchat.errors import CheckpointError
-from vlmchat.families.family import Span
+from vlmchat.families.family import Position, Span
 from vlmchat.families.generic.config import GenericConfig
 from vlmchat.families.generic.processing import PictureProcessor, as_image
 from vlmchat.families.generic.weights import HEAD, renamed
@@ -77,6 +77,12 @@ class GenericNetwork(NativeNetwork):
         if span.positions.ndim == 3:
             span = replace(span, positions=span.positions.permute(2, 0, 1))
         return super().hidden_states(span, cache)
+
+    def next_logits(
+        self, ids: Sequence[int], positions: Sequence[Position], totals: tuple[int, ...], cache: Cache
+    ) -> Tensor | None:
+        """Return float32 logits [rows, vocab] behind a new token of each row; None where no compiled code runs."""
+        return super().next_logits([0 if id_ == self._placeholder_id else id_ for id_ in ids], positions, totals, cache)
 
     def masks(self, span: Span, cache: Cache) -> Masks:
         """Return what each position attends to: everything before it, and its own picture where these are joined."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable
+from collections.abc import Hashable, Sequence
 from typing import Any
 
 import torch
@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from transformers import InternVLConfig, InternVLForConditionalGeneration
 from transformers.cache_utils import Cache
 
-from vlmchat.families.family import Span
+from vlmchat.families.family import Position, Span
 from vlmchat.families.native import NativeNetwork
 from vlmchat.families.packed.awq import AwqLinear
 from vlmchat.families.packed.base import replace_linears
@@ -83,3 +83,11 @@ class InternVL2Network(NativeNetwork):
         if self._rotary is not None:
             self._rotary.totals = span.totals
         return super().hidden_states(span, cache)
+
+    def next_logits(
+        self, ids: Sequence[int], positions: Sequence[Position], totals: tuple[int, ...], cache: Cache
+    ) -> Tensor | None:
+        """Return float32 logits [rows, vocab] behind a new token of each row; None where no compiled code runs."""
+        if self._rotary is not None:
+            self._rotary.totals = totals
+        return super().next_logits(ids, positions, totals, cache)
