@@ -131,7 +131,7 @@ def test_widened_weights_are_those_of_torch(monkeypatch: pytest.MonkeyPatch) -> 
     layer = Int4Linear(linear)
     layer.take(linear.weight.data)
     # Two blocks at a time: five of them are three parts.
-    monkeypatch.setattr(Widener, "outputs", lambda self, inputs: 128)
+    monkeypatch.setattr(Widener, "outputs", lambda self, inputs, whole: 128)
     levels = int4_levels(layer.packed, torch.float32).view(-1, 32, 320)
     scales, zeros = (part.unsqueeze(1).float() for part in layer.scales_and_zeros.unbind(dim=-1))
     exact = (levels * scales + zeros).bfloat16().view(96, 320)

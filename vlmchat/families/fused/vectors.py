@@ -103,6 +103,26 @@ class _Code:
         function = cgutils.get_or_insert_function(self._builder.module, kind, "llvm.prefetch.p0")
         self._builder.call(function, [pointer, number(0), number(2), number(1)])
 
+    def _call(self, name: str, kind: Any, *arguments: Any) -> Any:
+        """Call an instruction by its name."""
+        signature = ir.FunctionType(kind, [argument.type for argument in arguments])
+        return self._builder.call(cgutils.get_or_insert_function(self._builder.module, signature, name), arguments)
+
+    def _rounded(self, low: Any, high: Any) -> Any:
+        """Return two vectors rounded to bfloat16, to even, as 32 words."""
+        words = ir.VectorType(ir.IntType(16), 2 * LANES)
+        if DOTS:
+            return self._call("llvm.x86.avx512bf16.cvtne2ps2bf16.512", words, high, low)
+        builder, halves = self._builder, []
+        for vector in (low, high):
+            bits = builder.bitcast(vector, _INTEGERS)
+            odd = builder.and_(builder.lshr(bits, _INTEGERS([16] * LANES)), _INTEGERS([1] * LANES))
+            moved = builder.add(builder.add(bits, _INTEGERS([0x7FFF] * LANES)), odd)
+            halves.append(
+                builder.trunc(builder.lshr(moved, _INTEGERS([16] * LANES)), ir.VectorType(ir.IntType(16), LANES))
+            )
+        return builder.shuffle_vector(*halves, ir.VectorType(ir.IntType(32), 2 * LANES)(list(range(2 * LANES))))
+
     def _sums(self, vectors: list[Any]) -> Any:
         """Return a vector of the sums of 16 vectors: neighbours are added, two vectors at a time."""
         choice = [_INTEGERS(list(range(first, 2 * LANES, 2))) for first in (0, 1)]
@@ -159,9 +179,7 @@ class _Dots(_Code):
         if not DOTS:
             return self._halves_of_bytes(base, place)
         low, high = (self._widened(base, self._builder.add(place, self._number(at)), kind) for at in (0, LANES))
-        words = ir.VectorType(ir.IntType(16), 2 * LANES)
-        packed = self._call("llvm.x86.avx512bf16.cvtne2ps2bf16.512", words, high, low)
-        return self._builder.bitcast(packed, _INTEGERS)
+        return self._builder.bitcast(self._rounded(low, high), _INTEGERS)
 
     def _added(self, weights: Any, inputs: Any, addend: Any) -> Any:
         """Return ``addend`` and their products."""
@@ -184,11 +202,6 @@ class _Dots(_Code):
         even = builder.ashr(builder.shl(pairs, _INTEGERS([24] * LANES)), _INTEGERS([24] * LANES))
         odd = builder.ashr(pairs, _INTEGERS([8] * LANES))
         return [builder.sitofp(half, _FLOATS) for half in (even, odd)]
-
-    def _call(self, name: str, kind: Any, *arguments: Any) -> Any:
-        """Call an instruction by its name."""
-        signature = ir.FunctionType(kind, [argument.type for argument in arguments])
-        return self._builder.call(cgutils.get_or_insert_function(self._builder.module, signature, name), arguments)
 
 
 class _Row(_Dots):
@@ -506,17 +519,14 @@ class _Wide(_Packed):
             first = self._times(groups.index, GROUP)
             with cgutils.for_range(builder, self._number(GROUP)) as inputs:
                 at = builder.add(first, inputs.index)
-                for place, (level, (scale, zero)) in enumerate(zip(self._levels(at), factors, strict=True)):
+                wide = []
+                for level, (scale, zero) in zip(self._levels(at), factors, strict=True):
                     centred = builder.fadd(level, _FLOATS([-8.0] * LANES))
-                    offset = builder.add(self._times(builder.mul(at, self._span), 2), self._number(2 * LANES * place))
-                    self._write(self._into, offset, self._rounded(self._plus(centred, scale, zero)))
-
-    def _rounded(self, vector: Any) -> Any:
-        """Round to bfloat16, to even."""
-        builder, bits = self._builder, self._builder.bitcast(vector, _INTEGERS)
-        odd = builder.and_(builder.lshr(bits, _INTEGERS([16] * LANES)), _INTEGERS([1] * LANES))
-        moved = builder.add(builder.add(bits, _INTEGERS([0x7FFF] * LANES)), odd)
-        return builder.trunc(builder.lshr(moved, _INTEGERS([16] * LANES)), ir.VectorType(ir.IntType(16), LANES))
+                    wide.append(self._plus(centred, scale, zero))
+                first_of_row = self._times(builder.mul(at, self._span), 2)
+                for half in (0, 2):
+                    offset = builder.add(first_of_row, self._number(2 * LANES * half))
+                    self._write(self._into, offset, self._rounded(*wide[half : half + 2]))
 
 
 def _written(code: Any, about: Any, count: int) -> Any:

@@ -22,9 +22,13 @@ class Widener:
         self._scratch = torch.empty(0, dtype=torch.bfloat16)
 
     @staticmethod
-    def outputs(inputs: int) -> int:
-        """Return how many output features of so many inputs are widened at once."""
-        return max(BLOCK, _SCRATCH_BYTES // (2 * inputs) // BLOCK * BLOCK)
+    def outputs(inputs: int, whole: int) -> int:
+        """Return how many of ``whole`` output features of so many inputs are widened at once.
+
+        In even parts: a rest of 384 beside 9,344 made a product take 14.8 ms instead of 11.7.
+        """
+        parts = -(-2 * inputs * whole // _SCRATCH_BYTES)
+        return -(-whole // (parts * BLOCK)) * BLOCK
 
     def __call__(self, packed: Tensor, scales_and_zeros: Tensor) -> Tensor:
         """Return bfloat16 [inputs, outputs], which stays until the next call.
