@@ -33,6 +33,8 @@ from vlmchat.families.fused.vectors import (
     values_by_words,
     values_of_floats,
     values_of_words,
+    words_with_four,
+    words_with_one,
 )
 
 PLACES = 256
@@ -113,7 +115,7 @@ def exponential(value: Any) -> Any:
 @compiled
 def by_words(form: Any) -> Any:
     """Say whether weights in this form are multiplied with inputs in bfloat16."""
-    return form == t.BFLOAT16 or form == t.INT8_BY_WORDS
+    return form >= t.BFLOAT16
 
 
 @compiled
@@ -148,15 +150,22 @@ def times(form: Any, weights: Any, inputs: Any, width: Any, rows: Any, outputs: 
 
 
 @compiled
-def times_packed(weights: Any, scales: Any, stride: Any, inputs: Any, width: Any, rows: Any, outputs: Any) -> None:
+def times_packed(
+    form: Any, weights: Any, scales: Any, stride: Any, inputs: Any, width: Any, rows: Any, outputs: Any
+) -> None:
     """Multiply a block of 4-bit weights; see :func:`times`."""
     span, row = outputs.shape[1], 0
     while row < rows:
-        source, into = inputs + 4 * row * width, outputs[row:].ctypes.data
-        if rows == 1:
-            block_with_one((weights, scales, stride, source, width, into, span))
+        source = inputs + row * width * (2 if by_words(form) else 4)
+        places = (weights, scales, stride, source, width, outputs[row:].ctypes.data, span)
+        if form == t.INT4 and rows == 1:
+            block_with_one(places)
+        elif form == t.INT4:
+            block_with_four(places)
+        elif rows == 1:
+            words_with_one(places)
         else:
-            block_with_four((weights, scales, stride, source, width, into, span))
+            words_with_four(places)
         row += FEW
 
 
@@ -170,7 +179,7 @@ def finished(form: Any, scales: Any, bias: Any, outputs: Any, narrow: Any) -> No
             value = outputs[row, at]
             if form == t.INT8 or form == t.INT8_BY_WORDS:
                 value *= factors[at]
-            if form == t.INT8 or form == t.INT8_BY_WORDS or form == t.INT4:
+            if form != t.FLOAT32 and form != t.BFLOAT16:
                 value = rounded(value, narrow)
             if bias:
                 value += shifts[at]
@@ -189,8 +198,8 @@ def mapped(piece: Any, places: Any, block: Any, inputs: Any, width: Any, rows: A
         scales += 4 * block
     if bias:
         bias += 4 * block
-    if form == t.INT4:
-        times_packed(weights, scales, piece[t.STRIDE], inputs, width, rows, outputs)
+    if form == t.INT4 or form == t.INT4_BY_WORDS:
+        times_packed(form, weights, scales, piece[t.STRIDE], inputs, width, rows, outputs)
     else:
         times(form, weights, inputs, width, rows, outputs)
     finished(form, scales, bias, outputs[:rows], narrow)

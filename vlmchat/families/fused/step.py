@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from transformers.cache_utils import Cache
 
 from vlmchat.families.fused import table as t
-from vlmchat.families.fused.kernels import by_words, room_for_attention
+from vlmchat.families.fused.kernels import room_for_attention
 from vlmchat.families.fused.stored import FORMS, Stored, all_stored
 from vlmchat.families.fused.table import MOST_ROWS, Tables, zeros
 from vlmchat.families.fused.team import Team
@@ -276,8 +276,6 @@ class Plan:
             second = seconds[number] if seconds else None
             pieces += self._cut(layer, second, inputs[0].size, address, stride or layer.outputs)
             address += 4 * layer.outputs
-        if len({by_words(piece[t.FORM]) for piece in pieces}) > 1:
-            raise LookupError("layers of different kinds over the same inputs")
         # Tickets count down, and the largest should be taken first.
         pieces.sort(key=lambda piece: piece[t.COUNT])
         self._operation(kind, inputs.ctypes.data, inputs[0].size, norm, pieces, outputs[0].size)
@@ -306,10 +304,13 @@ class Plan:
         Raises:
             LookupError: they are not read beside such states.
         """
-        form = t.INT8_BY_WORDS if self._narrow and layer.form == t.INT8 else layer.form
         if layer.form == (t.FLOAT32 if self._narrow else t.BFLOAT16):
             raise LookupError("weights and states of different dtypes")
-        return form
+        return (
+            {t.INT8: t.INT8_BY_WORDS, t.INT4: t.INT4_BY_WORDS}.get(layer.form, layer.form)
+            if self._narrow
+            else layer.form
+        )
 
     def _places(self, layer: Stored) -> tuple[int, int, int]:
         """Return the addresses of weights, scales and bias."""

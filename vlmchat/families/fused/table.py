@@ -14,11 +14,11 @@ LAYER, KV_HEAD, FIRST_HEAD, HEADS = range(4)
 """Columns of a piece of attention: its layer, its key head, its first query head and how many."""
 PIECE_COLUMNS = 10
 
-FLOAT32, INT8, BFLOAT16, INT8_BY_WORDS, INT4 = range(5)
-"""Forms of weights: ``BFLOAT16`` and ``INT8_BY_WORDS`` are multiplied with inputs in bfloat16, others in float32."""
+FLOAT32, INT8, INT4, BFLOAT16, INT8_BY_WORDS, INT4_BY_WORDS = range(6)
+"""Forms of weights: from ``BFLOAT16`` on they are multiplied with inputs in bfloat16, those before in float32."""
 MOST_ROWS = 16
 """Rows of a step at most: beyond, a matrix product of torch's is faster."""
-BITS = (32, 8, 16, 8, 4)
+BITS = (32, 8, 4, 16, 8, 4)
 """Of a weight, by its form."""
 BLOCK = 64
 """Output features that stand together in torch's layout of 4-bit weights on AVX-512; others are computed by as many, so

@@ -174,8 +174,7 @@ class _Dots(_Code):
         if self.columns == LANES:
             return [self._widened(base, place, kind)]
         if kind == "bfloat16":
-            words = self._read(base, self._times(place, 2), _INTEGERS)
-            return words if DOTS else self._halves(words)
+            return self._ready(self._read(base, self._times(place, 2), _INTEGERS))
         if not DOTS:
             return self._halves_of_bytes(base, place)
         low, high = (self._widened(base, self._builder.add(place, self._number(at)), kind) for at in (0, LANES))
@@ -189,8 +188,10 @@ class _Dots(_Code):
             return addend
         return self._call("llvm.x86.avx512bf16.dpbf16ps.512", _FLOATS, addend, weights, inputs)
 
-    def _halves(self, words: Any) -> list[Any]:
-        """Return the even and the odd ones of 32 bfloat16 as float32."""
+    def _ready(self, words: Any) -> Any:
+        """Make 32 bfloat16 what :meth:`_added` takes: if not as they are, the even and the odd ones as float32."""
+        if DOTS:
+            return words
         even = self._builder.shl(words, _INTEGERS([16] * LANES))
         odd = self._builder.and_(words, _INTEGERS([0xFFFF0000] * LANES))
         return [self._builder.bitcast(half, _FLOATS) for half in (even, odd)]
@@ -420,7 +421,7 @@ class _Values(_Code):
             self._write(self._into, self._times(self._span, 4 * head), builder.load(variable))
 
 
-class _Packed(_Code):
+class _Packed(_Dots):
     """Reads a block of output features in torch's CPU layout of 4-bit weights.
 
     See ``engine/quantize.py`` for the layout: for each input feature 32 bytes, whose low halves are the first 32
@@ -428,7 +429,7 @@ class _Packed(_Code):
     """
 
     def __init__(self, builder: Any, packed: Any, scales: Any, stride: Any) -> None:
-        super().__init__(builder)
+        super().__init__(("int4", "bfloat16"), builder)
         self._packed, self._scales, self._stride = packed, scales, stride
 
     def _levels(self, at: Any) -> list[Any]:
@@ -497,6 +498,75 @@ class _Block(_Packed):
         for row in self._rows:
             whole, offset = builder.load(wholes[row]), self._output(row, place)
             centred = self._plus(whole, _FLOATS([-8.0] * LANES), builder.load(sums[row]))
+            total = self._plus(scale, centred, self._read(self._outputs, offset, _FLOATS))
+            self._write(self._outputs, offset, self._plus(zero, whole, total))
+
+
+class _WordBlock(_Packed):
+    """Multiplies a block of 4-bit weights with inputs in bfloat16, two input features at a time.
+
+    A level l becomes 16 + l in bfloat16 by its bits alone: the exponent of 16 with l in the upper half of the fraction.
+
+    Arguments: as of :class:`_Block`, inputs in bfloat16.
+    """
+
+    def __init__(self, rows: int, builder: Any, packed: Any, scales: Any, stride: Any, *sizes: Any) -> None:
+        super().__init__(builder, packed, scales, stride)
+        self._rows = range(rows)
+        self._inputs, self._width, self._outputs, self._span = sizes
+
+    def write(self) -> None:
+        builder = self._builder
+        sums = [self._variables(4) for _ in self._rows]
+        wholes = self._variables(len(self._rows))
+        for row in self._rows:
+            for place in range(4):
+                self._write(self._outputs, self._output(row, place), _FLOATS(None))
+        with cgutils.for_range(builder, builder.udiv(self._width, self._number(GROUP))) as groups:
+            for variable in (*wholes, *(variable for row in sums for variable in row)):
+                builder.store(_FLOATS(None), variable)
+            first = self._times(groups.index, GROUP // 2)
+            with cgutils.for_range(builder, self._number(GROUP // 2)) as pairs:
+                self._add_pair(builder.add(first, pairs.index), sums, wholes)
+            for place in range(4):
+                self._add_group(groups.index, place, [row[place] for row in sums], wholes)
+
+    def _output(self, row: int, place: int) -> Any:
+        """Return the offset of 16 outputs of a row."""
+        return self._builder.add(self._times(self._span, 4 * row), self._number(4 * LANES * place))
+
+    def _add_pair(self, at: Any, sums: Any, wholes: Any) -> None:
+        """Add what two input features give to every row's sums."""
+        builder, levels = self._builder, [self._ready(words) for words in self._pairs(at)]
+        ones = self._ready(_INTEGERS([0x3F803F80] * LANES))
+        for row in self._rows:
+            offset = builder.add(self._times(self._width, 2 * row), self._times(at, 4))
+            values = self._ready(self._spread(self._read(self._inputs, offset, ir.IntType(32))))
+            builder.store(self._added(ones, values, builder.load(wholes[row])), wholes[row])
+            for variable, level in zip(sums[row], levels, strict=True):
+                builder.store(self._added(level, values, builder.load(variable)), variable)
+
+    def _pairs(self, at: Any) -> list[Any]:
+        """Return 16 + the levels of two input features side by side: four vectors of 16 outputs."""
+        builder = self._builder
+        both = self._read(self._packed, self._times(at, 4 * LANES), ir.VectorType(ir.IntType(8), 4 * LANES))
+        bits, sixteen = _INTEGERS([0x00780078] * LANES), _INTEGERS([0x41804180] * LANES)
+        mixed = []
+        for half in (0, LANES):
+            # A byte of either feature in both bytes of its word; what is too much is cut off.
+            order = [place for lane in range(half, half + LANES) for place in (lane, lane, 32 + lane, 32 + lane)]
+            shuffled = builder.shuffle_vector(both, both.type(ir.Undefined), ir.VectorType(ir.IntType(32), 64)(order))
+            mixed.append(builder.bitcast(shuffled, _INTEGERS))
+        moved = [builder.shl(words, _INTEGERS([3] * LANES)) for words in mixed]
+        moved += [builder.lshr(words, _INTEGERS([1] * LANES)) for words in mixed]
+        return [builder.or_(builder.and_(words, bits), sixteen) for words in moved]
+
+    def _add_group(self, group: Any, place: int, sums: Any, wholes: Any) -> None:
+        """Add a group's sums of 16 outputs to the totals."""
+        builder, (scale, zero) = self._builder, self._scale_and_zero(group, place)
+        for row in self._rows:
+            whole, offset = builder.load(wholes[row]), self._output(row, place)
+            centred = self._plus(whole, _FLOATS([-24.0] * LANES), builder.load(sums[row]))
             total = self._plus(scale, centred, self._read(self._outputs, offset, _FLOATS))
             self._write(self._outputs, offset, self._plus(zero, whole, total))
 
@@ -578,7 +648,9 @@ scores_by_words, values_by_words = _written(_WordScores, None, 4), _written(_Wor
 """Keys, values, queries and weights in bfloat16; see :class:`_WordScores` and :class:`_WordValues`."""
 values_of_floats, values_of_words = (_written(_Values, kind, 7) for kind in _KEPT)
 """Values in float32 and bfloat16; see :class:`_Values`."""
-block_with_one, block_with_four = (_written(_Block, rows, 7) for rows in (1, 4))
-"""With one row and with four; see :class:`_Block`."""
+block_with_one, block_with_four = (_written(_Block, rows, 7) for rows in (1, FEW))
+"""With one row and with ``FEW``; see :class:`_Block`."""
+words_with_one, words_with_four = (_written(_WordBlock, rows, 7) for rows in (1, FEW))
+"""See :class:`_WordBlock`."""
 widened_block = _written(_Wide, None, 6)
 """See :class:`_Wide`."""
