@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import gc
+import os
+import platform
+import subprocess
 import sys
 import threading
 import time
@@ -14,6 +17,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from llvmlite import binding
 from torch import Tensor
 
 from tests.bench.checkpoints import build_internvl2
@@ -106,7 +110,7 @@ def test_every_step_is_that_of_the_library(folder: Path) -> None:
 
 
 @pytest.mark.parametrize(("dtype", "quantization", "limit"), FORMS)
-@pytest.mark.parametrize("rows", [1, 2, 4, 7, MOST_ROWS])
+@pytest.mark.parametrize("rows", [1, 2, 4, 7, 16, MOST_ROWS])
 def test_every_form_of_weights_in_any_number_of_rows(
     folder: Path, dtype: Dtype, quantization: Quantization, limit: float, rows: int
 ) -> None:
@@ -159,6 +163,23 @@ def test_long_prompts_and_growing_buffers(folder: Path, dtype: Dtype) -> None:
     assert 2 * kernels.PLACES - 50 < size < 2 * kernels.PLACES < size + 60
     mine, theirs = (steered(runner, [request], 1) for runner in (fused, plain))
     assert off(mine, theirs) < (TOLERANCE if dtype == "float32" else 0.05)
+
+
+@pytest.mark.skipif(platform.machine() not in ("x86_64", "AMD64"), reason="names processors of this kind")
+def test_older_processors_compute_the_same() -> None:
+    """The code for AVX2, without products of bfloat16, runs on every newer one: the tests above once more."""
+    features = binding.get_host_cpu_features()
+    older = {name: on and not name.startswith(("avx512", "avx10", "amx")) for name, on in features.items()}
+    flags = ",".join(f"{'+' if on else '-'}{name}" for name, on in sorted(older.items()))
+    environment = os.environ | {"NUMBA_CPU_NAME": "haswell", "NUMBA_CPU_FEATURES": flags}
+    chosen = "test_every_form_of_weights or test_long_prompts or test_widened_weights"
+    asked = "from vlmchat.families.fused.vectors import DOTS; print(DOTS)"
+    told = subprocess.run([sys.executable, "-c", asked], env=environment, capture_output=True, text=True, timeout=60)
+    assert told.stdout.strip() == "False", told.stderr
+    command = [sys.executable, "-m", "pytest", "--no-cov", "-n", "0", "-p", "no:cacheprovider", "-k", chosen, __file__]
+    ran = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=600)
+    assert ran.returncode == 0, ran.stdout[-3000:]
+    assert " passed" in ran.stdout
 
 
 def test_the_threads_change_nothing(folder: Path) -> None:
