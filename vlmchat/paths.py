@@ -73,6 +73,12 @@ def places() -> Places:
     return Places(dirs.user_config_path, dirs.user_data_path, dirs.user_cache_path, dirs.user_state_path)
 
 
+def environment_of_a_child() -> dict[str, str]:
+    """Return this process's environment, in which another Python finds the same vlmchat."""
+    root = str(Path(__file__).parent.parent)
+    return {**os.environ, "PYTHONPATH": os.pathsep.join([root, os.environ.get("PYTHONPATH", "")]).rstrip(os.pathsep)}
+
+
 def existing(path: Path) -> Path:
     """Return ``path``, or the nearest thing above it that is there."""
     while not path.exists():

@@ -40,6 +40,7 @@ from vlmchat.families.fused.table import MOST_ROWS
 from vlmchat.families.fused.widen import Widener
 from vlmchat.families.native import NativeNetwork
 from vlmchat.options import Dtype, LoadOptions, Quantization, Sampling
+from vlmchat.paths import environment_of_a_child
 
 FOLDERS = sorted(path.parent for family in ("internvl2", "ovis2") for path in (REFERENCE / family).glob("*/cases.json"))
 TOLERANCE = 3e-5
@@ -305,6 +306,42 @@ def test_one_compilation_is_told_before_it_begins(folder: Path) -> None:
     with pytest.raises(StopIteration) as end:
         next(told)
     assert end.value.value is True
+
+
+def test_a_stop_ends_the_compilation(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(team, "on_disk", lambda: False)
+    monkeypatch.setattr(fusing, "_COMPILE", "import time; time.sleep(60)")
+    looks = iter([False, False, True, True])
+    told: Iterator[Any] = compiled(model_of(folder), lambda: next(looks))
+    assert next(told).stage == "compiling"
+    begun = time.monotonic()
+    with pytest.raises(StopIteration) as end:
+        next(told)
+    assert end.value.value is False
+    assert time.monotonic() - begun < 30
+
+
+def test_what_another_process_compiled_is_found_and_old_code_goes(tmp_path: Path) -> None:
+    """In a new home, with the code of four versions in it."""
+    versions = tmp_path / "cache" / "compiled"
+    for age in range(4):
+        (versions / f"old-{age}").mkdir(parents=True)
+        os.utime(versions / f"old-{age}", (1000 - age, 1000 - age))
+    script = """
+from vlmchat.engine.fuse import _compile_beside
+from vlmchat.families.fused.team import on_disk
+before = on_disk()
+_compile_beside(lambda: False)
+print(before, on_disk())
+"""
+    environment = environment_of_a_child() | {"VLMCHAT_HOME": str(tmp_path)}
+    ran = subprocess.run(
+        [sys.executable, "-c", script], env=environment, capture_output=True, text=True, timeout=300, check=True
+    )
+    assert ran.stdout.split() == ["False", "True"]
+    assert sorted(path.name for path in versions.glob("old-*")) == ["old-0", "old-1"]
+    (code,) = (path for path in versions.iterdir() if not path.name.startswith("old-"))
+    assert list(code.rglob("*take_part*.nbc"))
 
 
 def test_the_originals_answers_are_given() -> None:

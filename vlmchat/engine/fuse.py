@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator
+import subprocess
+import sys
+from collections.abc import Callable, Generator
+from contextlib import suppress
 from importlib.util import find_spec
 
 import torch
@@ -14,20 +17,50 @@ from vlmchat.engine.quantize import HEAD, Int4Linear
 from vlmchat.families.fused.stored import stored
 from vlmchat.families.lean import LeanDecoder
 from vlmchat.families.native import NativeNetwork, TiedHead
+from vlmchat.paths import environment_of_a_child
+
+_COMPILE = "from vlmchat.families.fused.team import compile_now; raise SystemExit(not compile_now())"
+_LOOK_S = 0.1
+"""Seconds between two looks whether the user has had enough."""
 
 
-def compiled(model: Model) -> Generator[Loading, None, bool]:
+def compiled(model: Model, stopped: Callable[[], bool] = lambda: False) -> Generator[Loading, None, bool]:
     """Have the code for ``model``'s steps compiled, which takes seconds once on a machine; say whether it is there."""
     if not fusible(model) or find_spec("numba") is None:
         return False
     yield Loading("compiling")
     try:
         # Late: numba takes half a second, and small models are better off without.
-        from vlmchat.families.fused.team import compile_now
+        from vlmchat.families.fused.team import compile_now, on_disk
     except (ImportError, RuntimeError):
         # A numba that does not go with this numpy, a system without its waiting calls, no folder to keep code in.
         return False
-    return compile_now()
+    if not on_disk():
+        _compile_beside(stopped)
+    return not stopped() and compile_now()
+
+
+def _compile_beside(stopped: Callable[[], bool]) -> None:
+    """Compile in a process of its own, which a stop can end; what it leaves on disk is loaded here.
+
+    Where no such process can be made, compiling happens here, to its end.
+    """
+    try:
+        # -P: whatever lies in the working folder is no library.
+        process = subprocess.Popen(
+            [sys.executable, "-P", "-c", _COMPILE], env=environment_of_a_child(),
+            stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+        )  # fmt: skip
+    except OSError:
+        return
+    try:
+        while not stopped():
+            with suppress(subprocess.TimeoutExpired):
+                process.wait(_LOOK_S)
+                return
+    finally:
+        process.kill()
+        process.wait()
 
 
 def fuse(model: Model, threads: int) -> None:

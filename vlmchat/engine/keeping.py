@@ -23,7 +23,7 @@ from contextlib import suppress
 from pathlib import Path
 
 import vlmchat
-from vlmchat.paths import places
+from vlmchat.paths import environment_of_a_child, places
 
 PROTOCOL = 1
 _PATH_BYTES = 100
@@ -151,8 +151,6 @@ def _start(path: Path, feature_bytes: int) -> None:
     """Start a server on a new socket at ``path``; the caller holds the lock, and nobody listens there."""
     path.unlink(missing_ok=True)
     log_path().parent.mkdir(parents=True, exist_ok=True)
-    root = str(Path(vlmchat.__file__).parent.parent)
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([root, os.environ.get("PYTHONPATH", "")]).rstrip(":")}
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as listener:
         listener.bind(str(path))
         path.chmod(0o600)
@@ -163,7 +161,7 @@ def _start(path: Path, feature_bytes: int) -> None:
             process = subprocess.Popen(
                 [sys.executable, "-P", "-m", "vlmchat.engine.server",
                  str(listener.fileno()), str(path), str(feature_bytes)],
-                stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd="/", env=environment,
+                stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd="/", env=environment_of_a_child(),
                 start_new_session=True, pass_fds=(listener.fileno(),),
             )  # fmt: skip
         finally:

@@ -134,7 +134,7 @@ class TorchEngine:
         if model is not None:
             threads = choose_threads(model.about.weight_bytes, self._interactive)
             torch.set_num_threads(threads)
-            fused = yield from compiled(model)
+            fused = yield from compiled(model, stopped)
             yield from arrange(model, stopped, fused)
             if stopped():
                 return

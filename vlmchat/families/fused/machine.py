@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import ctypes
 import hashlib
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
 from llvmlite import binding, ir
+from numba import __version__ as numba_version
 from numba import njit, types
 from numba.core import config
+from numba.core.codegen import get_host_cpu_features
 from numba.extending import intrinsic
 
 from vlmchat.paths import places
@@ -21,14 +24,19 @@ _FREEDOMS = {"reassoc", "contract", "arcp", "nsz"}
 _COMPILED = ("kernels.py", "machine.py", "sharing.py", "table.py", "vectors.py", "widen.py")
 
 
-def _keep_code() -> None:
-    """Keep compiled code with the other things that can be made again, apart for every version of these files."""
-    sources = (Path(__file__).with_name(name).read_bytes() for name in _COMPILED)
-    version = hashlib.sha256(b"".join(sources)).hexdigest()[:16]
-    config.CACHE_DIR = str(places().cache / "compiled" / version)
+def _code_folder() -> Path:
+    """Return where compiled code is kept: apart for these files, this processor and who compiles."""
+    sources = [Path(__file__).with_name(name).read_bytes() for name in _COMPILED]
+    about = sys.version, numba_version, FEATURES, config.CPU_NAME or binding.get_host_cpu_name()
+    version = hashlib.sha256(b"".join([*sources, repr(about).encode()])).hexdigest()[:16]
+    return places().cache / "compiled" / version
 
 
-_keep_code()
+FEATURES = config.CPU_FEATURES or get_host_cpu_features()
+"""What the processor can, in LLVM's words."""
+CODE = _code_folder()
+"""With the other things that can be made again."""
+config.CACHE_DIR = str(CODE)
 
 
 def compiled(function: Function) -> Function:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import threading
 import weakref
 
@@ -9,12 +10,24 @@ import numpy as np
 from numba.core.errors import NumbaError
 
 from vlmchat.families.fused import table as t
+from vlmchat.families.fused.machine import CODE
 from vlmchat.families.fused.sharing import take_part
 from vlmchat.families.fused.table import Tables, zeros
+from vlmchat.families.fused.widen import widen_all
+
+_DONE = "done"
+"""A file beside code that is complete."""
+_KEPT = 3
+"""Versions of the code that stay: other installations may use older ones."""
+
+
+def on_disk() -> bool:
+    """Say whether all code was compiled before."""
+    return (CODE / _DONE).exists()
 
 
 def compile_now() -> bool:
-    """Compile what is not on disk yet; say whether it worked.
+    """Compile what is not on disk yet, some 20 CPU-seconds; say whether it worked.
 
     Where numba knows no way for a processor, or no folder is writable, torch's own operations are as right.
     """
@@ -27,9 +40,19 @@ def compile_now() -> bool:
     nothing.control[t.LEAVE] = 1
     try:
         take_part(nothing, 0, 0, 0)
-    except (NumbaError, RuntimeError):
+        widen_all(0, 0, 0, 0, 0, 0)
+        if not on_disk():
+            (CODE / _DONE).touch()
+            _forget_old_versions()
+    except (NumbaError, OSError, RuntimeError):
         return False
     return True
+
+
+def _forget_old_versions() -> None:
+    versions = sorted((path for path in CODE.parent.iterdir() if path.is_dir()), key=lambda path: path.stat().st_mtime)
+    for path in versions[:-_KEPT]:
+        shutil.rmtree(path, ignore_errors=True)
 
 
 class Team:

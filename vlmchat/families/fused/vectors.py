@@ -10,11 +10,10 @@ from typing import Any
 
 from llvmlite import ir
 from numba import types
-from numba.core import cgutils, config
-from numba.core.codegen import get_host_cpu_features
+from numba.core import cgutils
 
 from vlmchat.families.fused import table as t
-from vlmchat.families.fused.machine import spelled
+from vlmchat.families.fused.machine import FEATURES, spelled
 
 LANES = 16
 """Numbers in a vector."""
@@ -24,8 +23,8 @@ WIDTH = 2 * LANES
 """Of rows that are multiplied together, a multiple of it."""
 FEW, MANY, OUTPUTS = 4, 8, 2
 """Rows, and outputs, that are multiplied together: 8 or 16 sums in registers."""
-DOTS = "+avx512bf16" in (config.CPU_FEATURES or get_host_cpu_features()).split(",")
-"""This processor multiplies bfloat16 itself; what is compiled for another one is kept apart by numba."""
+DOTS = "+avx512bf16" in FEATURES.split(",")
+"""This processor multiplies bfloat16 itself."""
 HEADS = 4
 """Query heads that take values together."""
 TOGETHER = 4

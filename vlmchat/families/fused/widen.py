@@ -42,7 +42,7 @@ class Widener:
             self._scratch = torch.empty(outputs * inputs, dtype=torch.bfloat16)
         # By one thread: torch's own are still looking for work behind the last product, and two more beside them made
         # product and widening take 25 ms instead of 15 (896 by 9,728 weights, 256 rows, two cores).
-        _widened(
+        widen_all(
             packed.data_ptr(), scales_and_zeros.data_ptr(), scales_and_zeros.stride(0) // 2, inputs,
             self._scratch.data_ptr(), outputs,
         )  # fmt: skip
@@ -50,7 +50,7 @@ class Widener:
 
 
 @compiled
-def _widened(packed: Any, scales: Any, stride: Any, width: Any, into: Any, span: Any) -> None:
+def widen_all(packed: Any, scales: Any, stride: Any, width: Any, into: Any, span: Any) -> None:
     """Widen all blocks; int64, as :class:`~vlmchat.families.fused.vectors._Wide` takes them."""
     for first in range(0, span, BLOCK):
         widened_block((packed + first // 2 * width, scales + 4 * first, stride, width, into + 2 * first, span))
