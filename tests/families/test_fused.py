@@ -264,6 +264,25 @@ def test_who_is_not_served(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     assert not fusible(model_of(folder))
 
 
+def test_what_turns_out_unknown_is_left_to_torch(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = model_of(folder)
+    network: Any = model.network
+    embedding = torch.nn.Embedding(573, 32)
+    monkeypatch.setattr(network.lean.text, "embed_tokens", embedding.half())
+    fuse(model, 1)
+    assert network.lean.fused is None
+
+
+def test_turns_of_far_positions_are_those_of_the_library(folder: Path) -> None:
+    """In any order, more of them than are kept, and the same again."""
+    fused, _ = runners(folder, "float32", threads=1)
+    step = step_of(fused)
+    places = [*range(0, 70_000, 300), 5, 255, 256, 69_900]
+    for some in (places, places[::-1]):
+        cos, sin = step._rotary(torch.empty(1), position_ids=Tensor([some]).long())
+        assert torch.equal(torch.from_numpy(step._waves(some)), torch.cat([cos, sin]))
+
+
 @pytest.mark.parametrize("missing", ["numba", "system", "compiler"])
 def test_without_numba_or_where_it_fails_torch_computes(
     folder: Path, missing: str, monkeypatch: pytest.MonkeyPatch

@@ -70,7 +70,9 @@ def fuse(model: Model, threads: int) -> None:
         from vlmchat.families.fused.step import FusedStep
         from vlmchat.families.fused.widen import Widener
 
-        lean.fused = FusedStep(lean.text, _head(model), model.dtype, threads)
+        # Whatever it does not know after all, torch's operations do.
+        with suppress(LookupError):
+            lean.fused = FusedStep(lean.text, _head(model), model.dtype, threads)
         widener = Widener()
         for layer in model.network.blocks().modules():
             if isinstance(layer, Int4Linear):

@@ -28,8 +28,8 @@ _LEAST, _GREATEST = 32 * 1024, 1024 * 1024
 10.3 ms in pieces of 64 kB, 6.4 like this, two threads), short ones at the end let them end together."""
 _LINE = 16
 """Outputs in a line of the cache, which two threads would take from each other."""
-_PLACES = 1024
-"""Positions whose turns are computed together, at least."""
+_PLACES, _BLOCKS = 256, 2 * MOST_ROWS
+"""Positions whose turns are computed together, and how many such blocks are kept: 33 MB with heads of 128."""
 _FIXED = ("default", "linear", "llama3", "yarn")
 """Kinds of rotary tables in which a position's turn is the same in every sequence."""
 Pieces: TypeAlias = list[tuple[int, ...]]
@@ -55,11 +55,11 @@ class FusedStep:
         self.tables = plan.tables()
         self._plan = plan
         self._team = Team(self.tables, threads)
-        self._inputs, self._normed, self._logits = map(torch.from_numpy, (plan.hidden, plan.normed, plan.logits))
+        self._normed, self._logits = torch.from_numpy(plan.normed), torch.from_numpy(plan.logits)
         self._fixed = getattr(self._rotary, "rope_type", None) in _FIXED
         """A position's turn is the same in every sequence."""
-        self._known: Any = np.zeros((2, 0, 0), np.float32)
-        """Turns of the first positions: made anew for each token they took 0.1 ms."""
+        self._known: dict[int, Any] = {}
+        """Turns of blocks of ``_PLACES`` positions: made anew for each token they took 0.1 ms."""
         self._kept: Callable[[], Tensor | None] = lambda: None
         """The last layer's keys, whose address is in the tables; they may go when the cache is emptied."""
         self.steps = 0
@@ -96,10 +96,15 @@ class FusedStep:
         """Return cosines and sines of ``positions``, float32 [2, rows, turned part of a head]."""
         if not self._fixed:
             return self._turned(torch.tensor(positions)[:, None])
-        last = max(positions)
-        if last >= self._known.shape[1]:
-            self._known = self._turned(torch.arange(2 * last + _PLACES)[None])
-        return self._known[:, positions]
+        return np.stack([self._block(place // _PLACES)[:, place % _PLACES] for place in positions], axis=1)
+
+    def _block(self, number: int) -> Any:
+        """Return the turns of ``_PLACES`` positions, float32 [2, positions, turned part of a head]."""
+        if number not in self._known:
+            if len(self._known) >= _BLOCKS:
+                self._known.clear()
+            self._known[number] = self._turned(torch.arange(number * _PLACES, (number + 1) * _PLACES)[None])
+        return self._known[number]
 
     def _turned(self, positions: Tensor) -> Any:
         """Return the turns of all ``positions`` [sequences, length], which may depend on the sequence."""
