@@ -100,6 +100,7 @@ def test_every_step_is_that_of_the_library(folder: Path) -> None:
     runner = Runner(model)
     requests = [replace(case.request(), sampling=Sampling(max_new_tokens=5)) for case in read_cases(folder)[:3]]
     mine = [answered(runner, requests, width) for width in (1, 3)]
+    assert step_of(runner).spans >= 2, "short prompts, and the rest of one that is known"
     # Four steps behind the first token of each, alone and together.
     assert step_of(runner).steps >= 4 * (len(requests) + 1)
     with pytest.MonkeyPatch.context() as patch:
@@ -126,6 +127,28 @@ def steered(runner: Runner, requests: list[Request], width: int) -> list[Row]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("tests.families.batching_cases.choose", lambda samplers, _: [7] * len(samplers))
         return answered(runner, requests, width)
+
+
+@pytest.mark.parametrize(("dtype", "quantization", "limit"), FORMS)
+def test_a_short_turn_is_computed_together(
+    folder: Path, dtype: Dtype, quantization: Quantization, limit: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What follows 90 known words, behind keys and values that torch computed."""
+    pair, found = runners(folder, dtype, quantization), []
+    for runner in pair:
+        rows = steered(runner, asked("red " * 90), 1)
+        with monkeypatch.context() as patch:
+            patch.setattr(runner, "forget", lambda: None)
+            before = runner.passes.forward_tokens
+            rows += steered(runner, asked("red " * 90 + "blue " * 9), 1)
+        assert 20 < runner.passes.forward_tokens - before < MOST_ROWS
+        found.append(rows)
+    assert step_of(pair[0]).spans == 1, "the long one is torch's"
+    assert off(*found) < limit
+
+
+def asked(text: str) -> list[Request]:
+    return [Request((user(text),), Sampling(max_new_tokens=3))]
 
 
 @needs_layout
@@ -173,7 +196,7 @@ def test_older_processors_compute_the_same() -> None:
     older = {name: on and not name.startswith(("avx512", "avx10", "amx")) for name, on in features.items()}
     flags = ",".join(f"{'+' if on else '-'}{name}" for name, on in sorted(older.items()))
     environment = os.environ | {"NUMBA_CPU_NAME": "haswell", "NUMBA_CPU_FEATURES": flags}
-    chosen = "test_every_form_of_weights or test_long_prompts or test_widened_weights"
+    chosen = "test_every_form_of_weights or test_a_short_turn or test_long_prompts or test_widened_weights"
     asked = "from vlmchat.families.fused.vectors import DOTS; print(DOTS)"
     told = subprocess.run([sys.executable, "-c", asked], env=environment, capture_output=True, text=True, timeout=60)
     assert told.stdout.strip() == "False", told.stderr

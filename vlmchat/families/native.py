@@ -90,6 +90,9 @@ class NativeNetwork:
 
     def hidden_states(self, span: Span, cache: Cache) -> Tensor:
         """Run ``span`` behind ``cache``; return the last hidden states [rows, length, hidden]."""
+        rows, length = span.embeddings.shape[:2]
+        if rows == 1 and span.experts is None and (step := self._step(length)) is not None:
+            return step.hidden_states(span.embeddings, span.positions[0].tolist(), cache)
         masks = self.masks(span, cache)
         if self.lean is not None and not isinstance(masks, dict) and self.lean.serves():
             return self.lean(span.embeddings, span.positions, masks, cache)
@@ -107,10 +110,10 @@ class NativeNetwork:
     ) -> Tensor | None:
         """Return float32 logits [rows, vocab] behind a new token of each row; None where no compiled code runs."""
         step, places = self._step(len(ids)), [place for place in positions if isinstance(place, int)]
-        return None if step is None or len(places) < len(positions) else step(ids, places, cache)
+        return None if step is None or len(places) < len(positions) else step.next_logits(ids, places, cache)
 
     def _step(self, rows: int) -> FusedStep | None:
-        """Return what computes so many rows in compiled code, if anything does."""
+        """Return what computes so many tokens in compiled code, if anything does."""
         fused = self.lean.fused if self.lean is not None else None
         return fused if fused is not None and fused.serves(rows) else None
 

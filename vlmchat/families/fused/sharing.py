@@ -120,7 +120,7 @@ def kept_at(tables: Any, row: Any, piece: Any, which: Any, narrow: Any) -> Any:
     """Return the address of one key head's keys (``which`` 0) or values (1) [capacity, head size]."""
     heads, size = tables.queries.shape[1:]
     kv_heads = (tables.fresh.shape[1] - heads) // 2
-    before = (row * kv_heads + piece[t.KV_HEAD]) * tables.control[t.CAPACITY] * size
+    before = (tables.sequences[row] * kv_heads + piece[t.KV_HEAD]) * tables.control[t.CAPACITY] * size
     return tables.kept[piece[t.LAYER], which] + before * (2 if narrow else 4)
 
 

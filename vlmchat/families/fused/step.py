@@ -32,11 +32,16 @@ _PLACES, _BLOCKS = 256, 2 * MOST_ROWS
 """Positions whose turns are computed together, and how many such blocks are kept: 33 MB with heads of 128."""
 _FIXED = ("default", "linear", "llama3", "yarn")
 """Kinds of rotary tables in which a position's turn is the same in every sequence."""
+_LOOK_UP = 0
+"""The first operation."""
 Pieces: TypeAlias = list[tuple[int, ...]]
 
 
 class FusedStep:
-    """Runs one new token of each of some rows through a decoder, and hidden states through its head."""
+    """Runs new tokens through a decoder, one of each of some sequences or some of one, and states through its head.
+
+    To the linear layers both are rows; what differs is which keys and values a row writes and sees.
+    """
 
     def __init__(self, text: Any, head: Any, dtype: torch.dtype, threads: int) -> None:
         """Write the tables for the modules as they are; their weights must stay where they are from now on.
@@ -55,23 +60,26 @@ class FusedStep:
         self.tables = plan.tables()
         self._plan = plan
         self._team = Team(self.tables, threads)
-        self._normed, self._logits = torch.from_numpy(plan.normed), torch.from_numpy(plan.logits)
+        self._hidden, self._normed, self._logits = map(torch.from_numpy, (plan.hidden, plan.normed, plan.logits))
         self._fixed = getattr(self._rotary, "rope_type", None) in _FIXED
         """A position's turn is the same in every sequence."""
         self._known: dict[int, Any] = {}
         """Turns of blocks of ``_PLACES`` positions: made anew for each token they took 0.1 ms."""
+        shape = 1, text.config.num_key_value_heads, 0, text.layers[0].self_attn.head_dim
+        self._nothing = torch.empty(shape, dtype=dtype), torch.empty(shape, dtype=dtype)
+        """Keys and values of a sequence that has none yet."""
         self._kept: Callable[[], Tensor | None] = lambda: None
         """The last layer's keys, whose address is in the tables; they may go when the cache is emptied."""
-        self.steps = 0
-        """Tokens that went through; tests look whether any did."""
+        self.steps = self.spans = 0
+        """Calls of either kind; tests look whether there were any."""
 
     @staticmethod
     def serves(rows: int) -> bool:
-        """Say whether so many rows are computed here."""
+        """Say whether so many tokens are computed here."""
         return rows <= MOST_ROWS
 
-    def __call__(self, ids: Sequence[int], positions: Sequence[int], cache: Cache) -> Tensor:
-        """Run one token of each row behind ``cache``, every row of which gets a place more.
+    def next_logits(self, ids: Sequence[int], positions: Sequence[int], cache: Cache) -> Tensor:
+        """Run one token of each sequence behind ``cache``, every row of which gets a place more.
 
         Args:
             ids: of the tokens, at most ``MOST_ROWS``.
@@ -81,16 +89,47 @@ class FusedStep:
         Returns:
             float32 logits [rows, vocab], which stay until the next call.
         """
-        rows, tables = len(ids), self.tables
-        places = cache.layers[0].extent.lengths
+        rows, places = len(ids), cache.layers[0].extent.lengths
+        self.tables.ids[:rows] = ids
+        self._run(positions, range(rows), places, cache, _LOOK_UP, self._plan.head + 1)
+        self.steps += 1
+        return self._logits[:rows]
+
+    def hidden_states(self, embeddings: Tensor, positions: Sequence[int], cache: Cache) -> Tensor:
+        """Run the next tokens of the only sequence in ``cache``; return what the last norm makes of them.
+
+        Args:
+            embeddings: [1, length, hidden], at most ``MOST_ROWS`` places.
+            positions: their rotary positions.
+            cache: may be empty.
+
+        Returns:
+            [1, length, hidden] in the step's dtype.
+        """
+        length, first = embeddings.shape[1], cache.get_seq_length()
+        self._hidden[:length].copy_(embeddings[0])
+        self._run(positions, [0] * length, range(first, first + length), cache, _LOOK_UP + 1, self._plan.head)
+        self.spans += 1
+        return self._normed[None, :length].to(self._dtype, copy=True)
+
+    def _run(
+        self,
+        positions: Sequence[int],
+        sequences: Sequence[int],
+        places: Sequence[int],
+        cache: Cache,
+        first: int,
+        last: int,
+    ) -> None:
+        """Do operations ``first`` to ``last`` for a row at each of ``places`` of ``sequences``."""
+        rows, tables = len(positions), self.tables
         self._look_at(cache, max(places) + 1)
-        tables.ids[:rows], tables.places[:rows] = ids, places
+        tables.sequences[:rows], tables.places[:rows] = sequences, places
         waves = self._waves(positions)
         width = tables.control[t.TURNED] = waves.shape[-1]
         tables.turning[:, :rows, :width] = waves
-        self._run(rows, 0, self._plan.head + 1)
-        self.steps += 1
-        return self._logits[:rows]
+        tables.control[t.ROWS] = rows
+        self._team.run(first, last)
 
     def _waves(self, positions: Sequence[int]) -> Any:
         """Return cosines and sines of ``positions``, float32 [2, rows, turned part of a head]."""
@@ -115,10 +154,11 @@ class FusedStep:
     def _look_at(self, cache: Cache, places: int) -> None:
         """Note where the buffers of ``cache`` are, with room for ``places``: they move together."""
         last: Any = cache.layers[-1]
-        moved = self._kept() is not last.keys
-        if not moved and places <= last.keys.shape[2]:
+        if last.is_initialized and self._kept() is last.keys and places <= last.keys.shape[2]:
             return
         for at, layer in enumerate(cache.layers):
+            if not layer.is_initialized:
+                layer.lazy_initialization(*self._nothing)
             layer.reserve(places)
             self.tables.kept[at] = layer.keys.data_ptr(), layer.values.data_ptr()
         self._kept = weakref.ref(last.keys)
@@ -126,14 +166,10 @@ class FusedStep:
 
     def logits(self, hidden: Tensor) -> Tensor:
         """Return float32 logits [rows, vocab] of ``hidden`` [rows, hidden], rounded to the dtype as the head does."""
-        rows = len(hidden)
+        rows = self.tables.control[t.ROWS] = len(hidden)
         self._normed[:rows].copy_(hidden)
-        self._run(rows, self._plan.head, self._plan.head + 1)
+        self._team.run(self._plan.head, self._plan.head + 1)
         return self._logits[:rows].clone()
-
-    def _run(self, rows: int, first: int, last: int) -> None:
-        self.tables.control[t.ROWS] = rows
-        self._team.run(first, last)
 
 
 class Plan:
@@ -180,6 +216,7 @@ class Plan:
             counters=zeros(len(operations), t.COUNTER_COLUMNS),
             kept=zeros(layers, 2),
             ids=zeros(MOST_ROWS),
+            sequences=zeros(MOST_ROWS),
             places=zeros(MOST_ROWS),
             fresh=self._fresh,
             queries=self._queries,

@@ -60,8 +60,10 @@ class Tables(NamedTuple):
     """int64 [layers, 2]: addresses of the keys and values [rows, kv heads, capacity, head size]."""
     ids: Any
     """int64 [rows]: the new tokens."""
+    sequences: Any
+    """int64 [rows]: in which row of the cache each new token belongs."""
     places: Any
-    """int64 [rows]: where in its row each new token stands."""
+    """int64 [rows]: where in its sequence each new token stands."""
     fresh: Any
     """float32 [rows, heads + 2 * kv heads, head size]: queries, keys and values of the new tokens."""
     queries: Any

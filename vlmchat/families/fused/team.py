@@ -34,7 +34,8 @@ def compile_now() -> bool:
     nothing = Tables(
         **{name: zeros(1, 1) for name in ("operations", "pieces", "counters", "kept")},
         **{name: zeros(1, 1, 1, dtype=np.float32) for name in ("fresh", "queries", "answers", "turning")},
-        control=zeros(t.INSIDE + 16), ids=zeros(1), places=zeros(1), room=zeros(1, 1, dtype=np.float32),
+        **{name: zeros(1) for name in ("ids", "sequences", "places")},
+        control=zeros(t.INSIDE + 16), room=zeros(1, 1, dtype=np.float32),
         widest=1, epsilon=np.float32(0), narrow=True,
     )  # fmt: skip
     nothing.control[t.LEAVE] = 1
