@@ -1,6 +1,7 @@
 """Products of weights and inputs in LLVM's language, where a plain loop would not be compiled well enough.
 
-Nothing here is of one processor: LLVM turns vectors of 16 numbers into what the machine has.
+Nothing here needs one processor: LLVM turns vectors of 16 numbers into what the machine has. Two instructions are
+asked for by name where they are there (``DOTS``): products and rounding of bfloat16.
 """
 
 from __future__ import annotations
