@@ -3,8 +3,8 @@
 Why: torch computes one token's linear layers at 6 to 13 G weights a second on two AVX-512 cores whose memory gives 18
 (bfloat16) or 37 (8 bits), and some 20 calls a layer each take Python's lock and hand work to threads and back. Here a
 token is one call without the lock. InternVL2-1B's geometry decodes at 1.1 to 1.4 times llama.cpp's rate, by torch at
-0.54 (bfloat16), 0.64 (8 bits) and 0.63 (4) of it (``tests/bench/bench_llama.py``); 16 tokens behind 2,000 others take
-61, 54 and 61 ms instead of 167, 164 and 155.
+0.54 (bfloat16), 0.64 (8 bits) and 0.63 (4) of it (``tests/bench/bench_llama.py``); 16 tokens behind 2,000 others are
+there 2.7, 3.8 and 2.3 times as soon (``tests/bench/bench_steps.py``).
 """
 
 from __future__ import annotations

@@ -17,8 +17,8 @@ PIECE_COLUMNS = 10
 FLOAT32, INT8, INT4, BFLOAT16, INT8_BY_WORDS, INT4_BY_WORDS = range(6)
 """Forms of weights: from ``BFLOAT16`` on they are multiplied with inputs in bfloat16, those before in float32."""
 MOST_ROWS = 128
-"""Rows of a step at most. InternVL2-1B's geometry takes 61 ms for 16 sequences in bfloat16 and 215 for 64, torch 113
-and 294; 128 tokens of one take 354 in bfloat16 and 347 in 4 bits, torch 462 and 492 (two cores)."""
+"""Rows of a step at most. Beside torch's operations 64 sequences are 1.4 times as fast in bfloat16 and 2.2 in 8 and 4
+bits, 128 tokens of one 1.3, 1.7 and 1.5 times (``tests/bench/bench_steps.py``, two cores)."""
 BITS = (32, 8, 4, 16, 8, 4)
 """Of a weight, by its form."""
 BLOCK = 64
