@@ -35,7 +35,7 @@ from vlmchat.engine.quantize import Int4Linear, int4_layout_is_known, int4_level
 from vlmchat.engine.reference import read_cases
 from vlmchat.engine.torch_engine import TorchEngine
 from vlmchat.families.fused import kernels, sharing, table, team
-from vlmchat.families.fused.step import FusedStep
+from vlmchat.families.fused.step import SERVED, FusedStep
 from vlmchat.families.fused.table import MOST_ROWS
 from vlmchat.families.fused.widen import Widener
 from vlmchat.families.native import NativeNetwork
@@ -100,7 +100,8 @@ def test_every_step_is_that_of_the_library(folder: Path) -> None:
     runner = Runner(model)
     requests = [replace(case.request(), sampling=Sampling(max_new_tokens=5)) for case in read_cases(folder)[:3]]
     mine = [answered(runner, requests, width) for width in (1, 3)]
-    assert step_of(runner).spans >= 2, "short prompts, and the rest of one that is known"
+    if SERVED == MOST_ROWS:
+        assert step_of(runner).spans >= 2, "short prompts, and the rest of one that is known"
     # Four steps behind the first token of each, alone and together.
     assert step_of(runner).steps >= 4 * (len(requests) + 1)
     with pytest.MonkeyPatch.context() as patch:
@@ -112,7 +113,7 @@ def test_every_step_is_that_of_the_library(folder: Path) -> None:
 
 
 @pytest.mark.parametrize(("dtype", "quantization", "limit"), FORMS)
-@pytest.mark.parametrize("rows", [1, 2, 4, 7, 16, MOST_ROWS])
+@pytest.mark.parametrize("rows", [1, 2, 4, 7, 16, SERVED])
 def test_every_form_of_weights_in_any_number_of_rows(
     folder: Path, dtype: Dtype, quantization: Quantization, limit: float, rows: int
 ) -> None:
@@ -129,6 +130,7 @@ def steered(runner: Runner, requests: list[Request], width: int) -> list[Row]:
         return answered(runner, requests, width)
 
 
+@pytest.mark.skipif(SERVED < MOST_ROWS, reason="on this processor torch computes the prompts of this test")
 @pytest.mark.parametrize(("dtype", "quantization", "limit"), FORMS)
 def test_a_short_turn_is_computed_together(
     folder: Path, dtype: Dtype, quantization: Quantization, limit: float, monkeypatch: pytest.MonkeyPatch
@@ -172,8 +174,8 @@ def test_widened_weights_are_those_of_torch(monkeypatch: pytest.MonkeyPatch) -> 
 
 def test_more_rows_than_a_step_has_are_torchs(folder: Path) -> None:
     fused, plain = runners(folder, "float32")
-    requests = questions(MOST_ROWS + 1)
-    mine, theirs = (answered(runner, requests, MOST_ROWS + 1) for runner in (fused, plain))
+    requests = questions(SERVED + 1)
+    mine, theirs = (answered(runner, requests, SERVED + 1) for runner in (fused, plain))
     assert off(mine, theirs) < TOLERANCE
     assert step_of(fused).steps == 0
 

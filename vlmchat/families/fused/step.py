@@ -20,6 +20,7 @@ from transformers.cache_utils import Cache
 
 from vlmchat.families.fused import table as t
 from vlmchat.families.fused.kernels import room_for_attention
+from vlmchat.families.fused.machine import FEATURES
 from vlmchat.families.fused.stored import FORMS, Stored, all_stored
 from vlmchat.families.fused.table import MOST_ROWS, Tables, zeros
 from vlmchat.families.fused.team import Team
@@ -29,12 +30,15 @@ _LEAST, _GREATEST = 32 * 1024, 1024 * 1024
 10.3 ms in pieces of 64 kB, 6.4 like this, two threads), short ones at the end let them end together."""
 _LINE = 16
 """Outputs in a line of the cache, which two threads would take from each other."""
-_PLACES, _BLOCKS = 256, 2 * MOST_ROWS
-"""Positions whose turns are computed together, and how many such blocks are kept: 33 MB with heads of 128."""
+_PLACES, _BLOCKS = 256, 64
+"""Positions whose turns are computed together, and how many such blocks are kept: 17 MB with heads of 128."""
 _FIXED = ("default", "linear", "llama3", "yarn")
 """Kinds of rotary tables in which a position's turn is the same in every sequence."""
 _LOOK_UP = 0
 """The first operation."""
+SERVED = 16 if "+amx-bf16" in FEATURES.split(",") else MOST_ROWS
+"""Rows that are computed here. A processor that multiplies matrices itself (AMX) gives torch's products of many rows
+several times the rate; from where on they win there was not measured, so little is taken from them."""
 Pieces: TypeAlias = list[tuple[int, ...]]
 
 
@@ -77,13 +81,13 @@ class FusedStep:
     @staticmethod
     def serves(rows: int) -> bool:
         """Say whether so many tokens are computed here."""
-        return rows <= MOST_ROWS
+        return rows <= SERVED
 
     def next_logits(self, ids: Sequence[int], positions: Sequence[int], cache: Cache) -> Tensor:
         """Run one token of each sequence behind ``cache``, every row of which gets a place more.
 
         Args:
-            ids: of the tokens, at most ``MOST_ROWS``.
+            ids: of the tokens, at most ``SERVED``.
             positions: their rotary positions.
             cache: not empty.
 
@@ -100,7 +104,7 @@ class FusedStep:
         """Run the next tokens of the only sequence in ``cache``; return what the last norm makes of them.
 
         Args:
-            embeddings: [1, length, hidden], at most ``MOST_ROWS`` places.
+            embeddings: [1, length, hidden], at most ``SERVED`` places.
             positions: their rotary positions.
             cache: may be empty.
 
