@@ -13,29 +13,19 @@ from numba import carray, types
 from numba.extending import overload
 
 from vlmchat.families.fused import table as t
-from vlmchat.families.fused.machine import compiled, floats_at, words_at
-from vlmchat.families.fused.vectors import (
-    DOTS,
-    FEW,
+from vlmchat.families.fused.looking import (
     HEADS,
-    LANES,
-    MANY,
-    OUTPUTS,
-    WIDTH,
-    block_with_four,
-    block_with_one,
     scores_by_words,
     scores_of_floats,
     scores_of_words,
-    times_few,
-    times_many,
-    times_one,
     values_by_words,
     values_of_floats,
     values_of_words,
-    words_with_four,
-    words_with_one,
 )
+from vlmchat.families.fused.machine import compiled, floats_at, words_at
+from vlmchat.families.fused.packed import block_with_four, block_with_one, words_with_four, words_with_one
+from vlmchat.families.fused.products import FEW, MANY, OUTPUTS, times_few, times_many, times_one
+from vlmchat.families.fused.vectors import DOTS, LANES, WIDTH
 
 PLACES = 256
 """Keys that are scored at once, so that scores and values stay in the first cache."""
@@ -78,7 +68,7 @@ values_of = _by_kind(
 
 @compiled
 def _addresses(values: Any, at: Any, weights: Any, sums: Any, size: Any) -> Any:
-    """Return what :class:`~vlmchat.families.fused.vectors._Values` takes."""
+    """Return what :class:`~vlmchat.families.fused.looking.Values` takes."""
     return (
         values.ctypes.data + size * at, weights.ctypes.data, len(values), values.shape[1], weights.shape[1],
         sums.ctypes.data + 4 * at, sums.shape[1],

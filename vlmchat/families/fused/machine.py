@@ -21,12 +21,12 @@ from vlmchat.paths import places
 Function = TypeVar("Function", bound=Callable[..., Any])
 _FREEDOMS = {"reassoc", "contract", "arcp", "nsz"}
 """Of the compiler with floats: order of sums, fused products, reciprocals, the sign of zero. Not infinities and NaN."""
-_COMPILED = ("kernels.py", "machine.py", "sharing.py", "table.py", "vectors.py", "widen.py")
+_COMPILED = ("kernels", "looking", "machine", "packed", "products", "sharing", "table", "vectors", "widen")
 
 
 def _code_folder() -> Path:
     """Return where compiled code is kept: apart for these files, this processor and who compiles."""
-    sources = [Path(__file__).with_name(name).read_bytes() for name in _COMPILED]
+    sources = [Path(__file__).with_name(f"{name}.py").read_bytes() for name in _COMPILED]
     about = sys.version, numba_version, FEATURES, config.CPU_NAME or binding.get_host_cpu_name()
     version = hashlib.sha256(b"".join([*sources, repr(about).encode()])).hexdigest()[:16]
     return places().cache / "compiled" / version

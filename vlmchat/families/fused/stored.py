@@ -22,7 +22,7 @@ class Stored:
     form: int
     """``FLOAT32``, ``BFLOAT16``, ``INT8`` or ``INT4``."""
     weights: Tensor
-    """[outputs, inputs] in rows; ``INT4``: uint8 in torch's layout for AVX-512 (``vectors.py``)."""
+    """[outputs, inputs] in rows; ``INT4``: uint8 in torch's layout for AVX-512 (``packed.py``)."""
     outputs: int
     scales: Tensor | None = None
     """``INT8``: [outputs]. ``INT4``: bfloat16 [groups, outputs, 2]."""

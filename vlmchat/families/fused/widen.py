@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from vlmchat.families.fused.machine import compiled
+from vlmchat.families.fused.packed import widened_block
 from vlmchat.families.fused.table import BLOCK
-from vlmchat.families.fused.vectors import widened_block
 
 _SCRATCH_BYTES = 16 * 1024**2
 """Of what is widened at once: new memory for each matrix cost as much as the product itself."""
@@ -51,6 +51,6 @@ class Widener:
 
 @compiled
 def widen_all(packed: Any, scales: Any, stride: Any, width: Any, into: Any, span: Any) -> None:
-    """Widen all blocks; int64, as :class:`~vlmchat.families.fused.vectors._Wide` takes them."""
+    """Widen all blocks; int64, as :class:`~vlmchat.families.fused.packed.Wide` takes them."""
     for first in range(0, span, BLOCK):
         widened_block((packed + first // 2 * width, scales + 4 * first, stride, width, into + 2 * first, span))
