@@ -1,7 +1,8 @@
 """Decode and prefill beside Transformers' own ``generate`` on the same weights, in one run.
 
-``python -m tests.bench.bench_engine [--model demo|1b|FOLDER] [--quantization none|8-bit|4-bit] [--threads N]`` prints
-the table of the README: medians over alternating runs, and the ratio. ``generate`` always has the weights as stored.
+``python -m tests.bench.bench_engine [--model demo|1b|8b|FOLDER] [--device cpu|cuda] [--quantization none|8-bit|4-bit]
+[--threads N]`` prints the table of the README: medians over alternating runs, and the ratio. ``generate`` always has
+the weights as stored.
 Run it alone: a second process on a core makes torch's threads wait for each other. ``1b`` is a random checkpoint of
 InternVL2-1B's geometry.
 """
@@ -22,7 +23,7 @@ import torch
 from PIL import Image
 
 import vlmchat
-from tests.bench.checkpoints import INTERNVL2_1B, build_internvl2
+from tests.bench.checkpoints import CLASS_8B, INTERNVL2_1B, build_internvl2
 from vlmchat.conversation import Picture, user
 from vlmchat.engine.api import Request
 from vlmchat.engine.events import Finished
@@ -69,10 +70,10 @@ def inputs_of(engine: TorchEngine, request: Request) -> dict[str, torch.Tensor]:
     """Return ids and pixels of ``request`` for Transformers' ``generate``."""
     model = engine.runner.model
     prompt = model.checkpoint.layout(request.messages, request.vision)
-    inputs = {"input_ids": torch.tensor([prompt.ids])}
+    inputs = {"input_ids": torch.tensor([prompt.ids], device=model.device)}
     if prompt.pictures:
         pixels = torch.cat([model.checkpoint.pixels(picture) for picture in prompt.pictures])
-        inputs["pixel_values"] = pixels.to(model.dtype)
+        inputs["pixel_values"] = pixels.to(model.device, model.dtype)
     return inputs
 
 
@@ -80,16 +81,16 @@ def inputs_of(engine: TorchEngine, request: Request) -> dict[str, torch.Tensor]:
 def generated(engine: TorchEngine, inputs: dict[str, torch.Tensor], **options: object) -> torch.Tensor:
     """Run Transformers' ``generate``, greedily; returns the new ids."""
     model = engine.runner.model
-    module = peer(model.about.folder, model.about.dtype)
+    module = peer(model.about.folder, model.about.device, model.about.dtype)
     module.config.image_token_id = model.checkpoint.tokenizer.control("<IMG_CONTEXT>")
     found: torch.Tensor = module.generate(**inputs, do_sample=False, pad_token_id=0, **options)
     return found[0, inputs["input_ids"].shape[1] :]
 
 
 @lru_cache(1)
-def peer(folder: Path, dtype: Any) -> Any:
+def peer(folder: Path, device: str, dtype: Any) -> Any:
     """Return Transformers' module with the weights of ``folder`` as stored: the engine lays its own out anew."""
-    return load_now(folder, LoadOptions(device="cpu", dtype=dtype)).network.module
+    return load_now(folder, LoadOptions(device=device, dtype=dtype)).network.module
 
 
 def picture(width: int, height: int) -> Picture:
@@ -114,15 +115,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--model", default="demo")
     parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--device", default="cpu")
     parser.add_argument("--dtype", default="auto")
     parser.add_argument("--quantization", default="none")
     parser.add_argument("--threads", type=int, help="instead of the engine's choice")
     parser.add_argument("--tokens", type=int, default=NEW_TOKENS, help="decoded in each answer")
     arguments = parser.parse_args()
     engine = TorchEngine()
-    for _ in engine.load(
-        folder_of(arguments.model), LoadOptions(dtype=arguments.dtype, quantization=arguments.quantization)
-    ):
+    options = LoadOptions(device=arguments.device, dtype=arguments.dtype, quantization=arguments.quantization)
+    for _ in engine.load(folder_of(arguments.model), options):
         pass
     if arguments.threads:
         torch.set_num_threads(arguments.threads)
@@ -138,9 +139,8 @@ def main() -> None:
         ),
     }
     about = engine.runner.model.about
-    print(
-        f"{platform.processor() or platform.machine()}, {torch.get_num_threads()} thread(s), torch {torch.__version__}"
-    )
+    where = torch.cuda.get_device_name() if about.device.startswith("cuda") else platform.machine()
+    print(f"{where}, {torch.get_num_threads()} thread(s), torch {torch.__version__}")
     held = f"{about.dtype}, {about.quantization}, {about.weight_bytes / 1e6:,.0f} MB"
     print(f"{arguments.model}: {held}, medians of {arguments.repeats}\n")
     print("| | vlmchat tok/s | generate tok/s | ratio |\n| --- | ---: | ---: | ---: |")
@@ -157,6 +157,8 @@ def folder_of(model: str) -> Path:
         return Path(vlmchat.__file__).parent / "demo" / "checkpoint"
     if model == "1b":
         return build_internvl2(Path(tempfile.gettempdir()) / "vlmchat-bench-1b", INTERNVL2_1B, torch.bfloat16)
+    if model == "8b":
+        return build_internvl2(Path(tempfile.gettempdir()) / "vlmchat-bench-8b", CLASS_8B, torch.bfloat16)
     return Path(model)
 
 

@@ -45,7 +45,7 @@ def original(engine: TorchEngine, inputs: dict[str, torch.Tensor]) -> tuple[floa
     """Return seconds to the first token of the original's steps, and the token."""
     # The engine's own language model is arranged for its kernels, and no longer what the original has.
     about = engine.runner.model.about
-    module = peer(about.folder, about.dtype)
+    module = peer(about.folder, "cpu", about.dtype)
     vision = module.config.vision_config
     place = engine.runner.model.checkpoint.tokenizer.control("<IMG_CONTEXT>")
     vision._attn_implementation = "eager"

@@ -84,7 +84,7 @@ def loop(paths: Sequence[Path]) -> float:
     engine = TorchEngine()
     for _ in engine.load(folder_of("demo"), LoadOptions(dtype="float32")):
         pass
-    peer(engine.runner.model.about.folder, engine.runner.model.about.dtype)
+    peer(engine.runner.model.about.folder, "cpu", engine.runner.model.about.dtype)
     begun = time.perf_counter()
     for path in paths:
         inputs = inputs_of(engine, Request((user(QUESTION, read_picture(path)),)))

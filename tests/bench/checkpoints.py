@@ -23,6 +23,14 @@ INTERNVL2_1B = {
     },
 }  # fmt: skip
 """InternVL2-1B: InternViT-300M and Qwen2-0.5B (facts §1)."""
+CLASS_8B = {
+    "vision": INTERNVL2_1B["vision"],
+    "language": {
+        "hidden_size": 4096, "num_hidden_layers": 32, "num_attention_heads": 32, "num_key_value_heads": 8,
+        "intermediate_size": 14336, "vocab_size": 92553,
+    },
+}  # fmt: skip
+"""InternVL2-8B's numbers in Qwen2's modules, which the builder knows: the same sizes of every matrix."""
 
 
 def build_internvl2(

@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from vlmchat.conversation import user
 from vlmchat.engine import batch
 from vlmchat.engine.api import Request
 from vlmchat.engine.arrivals import Listed
@@ -16,6 +17,7 @@ from vlmchat.engine.events import Failed, Finished
 from vlmchat.engine.generate import Runner
 from vlmchat.engine.sampling import Sampler, choose
 from vlmchat.engine.turn import Turn
+from vlmchat.options import Sampling
 
 
 @dataclass
@@ -69,3 +71,15 @@ def off(found: Sequence[Row], expected: Sequence[Row]) -> float:
         pairs.append((torch.stack(row.logits[:both]), torch.stack(other.logits[:both])))
     spread = torch.cat([theirs.flatten() for _, theirs in pairs]).std()
     return max(float((ours - theirs).abs().max() / spread) for ours, theirs in pairs)
+
+
+def steered(runner: Runner, requests: Sequence[Request], width: int) -> list[Row]:
+    """Answer with the same tokens whatever is computed: random weights leave two tokens as good as each other."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(globals(), "choose", lambda samplers, _: [7] * len(samplers))
+        return answered(runner, requests, width)
+
+
+def questions(rows: int, tokens: int = 5) -> list[Request]:
+    """Return prompts of different lengths."""
+    return [Request((user("red " * (3 + 5 * (row % 16))),), Sampling(max_new_tokens=tokens)) for row in range(rows)]

@@ -22,7 +22,7 @@ from torch import Tensor
 
 from tests.bench.checkpoints import build_internvl2
 from tests.engine.test_quantize import GEOMETRY as EVEN
-from tests.families.batching_cases import Row, answered, off
+from tests.families.batching_cases import answered, off, questions, steered
 from tests.reference_cases import QWEN2, REFERENCE
 from vlmchat.conversation import user
 from vlmchat.engine import fuse as fusing
@@ -88,11 +88,6 @@ def runners(folder: Path, dtype: Dtype, quantization: Quantization = "none", thr
     return Runner(other), Runner(plain)
 
 
-def questions(rows: int, tokens: int = 5) -> list[Request]:
-    """Return prompts of different lengths."""
-    return [Request((user("red " * (3 + 5 * (row % 16))),), Sampling(max_new_tokens=tokens)) for row in range(rows)]
-
-
 @pytest.mark.parametrize("folder", FOLDERS, ids=lambda folder: folder.name)
 def test_every_step_is_that_of_the_library(folder: Path) -> None:
     model = load_now(folder / "checkpoint", LoadOptions(device="cpu", dtype="float32"))
@@ -121,13 +116,6 @@ def test_every_form_of_weights_in_any_number_of_rows(
     mine, theirs = (steered(runner, questions(rows), rows) for runner in (fused, plain))
     assert step_of(fused).steps >= 4
     assert off(mine, theirs) < limit
-
-
-def steered(runner: Runner, requests: list[Request], width: int) -> list[Row]:
-    """Answer with the same tokens whatever is computed: random weights leave two tokens as good as each other."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("tests.families.batching_cases.choose", lambda samplers, _: [7] * len(samplers))
-        return answered(runner, requests, width)
 
 
 @pytest.mark.skipif(SERVED < MOST_ROWS, reason="on this processor torch computes the prompts of this test")
@@ -236,8 +224,8 @@ def test_a_thread_that_comes_late_does_nothing(folder: Path) -> None:
 def test_a_wrong_place_is_seen(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     fused, plain = runners(folder, "float32")
     step, right = step_of(fused), steered(plain, questions(1), 1)
-    turn = step._rotary
-    monkeypatch.setattr(step, "_rotary", lambda states, position_ids: turn(states, position_ids=2 * position_ids))
+    turns = step._turns.of
+    monkeypatch.setattr(step._turns, "of", lambda positions: turns([2 * place for place in positions]))
     assert off(steered(fused, questions(1), 1), right) > 1e-3
 
 
@@ -296,16 +284,6 @@ def test_what_turns_out_unknown_is_left_to_torch(folder: Path, monkeypatch: pyte
     monkeypatch.setattr(network.lean.text, "embed_tokens", embedding.half())
     fuse(model, 1)
     assert network.lean.fused is None
-
-
-def test_turns_of_far_positions_are_those_of_the_library(folder: Path) -> None:
-    """In any order, more of them than are kept, and the same again."""
-    fused, _ = runners(folder, "float32", threads=1)
-    step = step_of(fused)
-    places = [*range(0, 70_000, 300), 5, 255, 256, 69_900]
-    for some in (places, places[::-1]):
-        cos, sin = step._rotary(torch.empty(1), position_ids=Tensor([some]).long())
-        assert torch.equal(torch.from_numpy(step._waves(some)), torch.cat([cos, sin]))
 
 
 @pytest.mark.parametrize("missing", ["numba", "system", "compiler"])

@@ -1,13 +1,13 @@
-"""Linear layers of a CPU as its kernels read them best, arranged once after the load.
+"""Linear layers as a device's kernels read them best, arranged once after the load.
 
 Two things are done to the decoder and its head, and only where something is gained:
 
 - Layers over the same inputs become one: queries, keys and values, gate and up. Fewer calls on longer matrices, 6 %
   of a step at 0.5 billion parameters (two AVX-512 cores). Where :class:`~vlmchat.families.lean.LeanDecoder` drives
-  the layers; it takes either form.
-- Weights in bfloat16 get oneDNN's own layout, where no compiled step reads them (``engine/fuse.py``). From plain rows
-  oneDNN reads a matrix at half the memory's rate when one token is computed: 6.5 G weights/s against 10 to 13 from the
-  blocked layout (same cores, the matrices of InternVL2-1B; 256 tokens at once take the same time either way). A head
+  the layers; it takes either form. On a CUDA device too, for fewer kernels in a step (reasoned, not measured).
+- On a CPU weights in bfloat16 get oneDNN's own layout, where no compiled step reads them (``engine/fuse.py``). From
+  plain rows oneDNN reads a matrix at half the memory's rate when one token is computed: 6.5 G weights/s against 10 to
+  13 from the blocked layout (same cores, the matrices of InternVL2-1B; 256 tokens at once take as long). A head
   that is the embedding gets a copy of its own: rows are looked up in the mapped file, and all are read from the copy.
 
 It costs reading and writing the weights once; the file's pages are given back layer by layer, so that nothing is held
@@ -77,9 +77,9 @@ class Place:
         tensors = (tensor for layer in self.layers for tensor in (*layer.parameters(), *layer.buffers()))
         return sum(tensor.numel() * tensor.element_size() for tensor in tensors)
 
-    def arrange(self) -> None:
-        """Put the one layer in the place of the others."""
-        made = _made(self.layers)
+    def arrange(self, device: torch.device) -> None:
+        """Put the one layer in the place of the others, which are on ``device``."""
+        made = _made(self.layers, device)
         if made is None:
             return
         for name in self.names:
@@ -101,23 +101,29 @@ def arrange(model: Model, stopped: Callable[[], bool] = lambda: False, fused: bo
     Raises:
         OutOfMemory: there is no room for the largest of them a second time.
     """
-    found = list(_places(model, not fused)) if model.device.type == "cpu" else []
+    found = list(_places(model, not fused))
     total = sum(place.bytes for place in found)
-    if total > ROOM * memory()[0]:
+    if model.device.type == "cpu" and total > ROOM * memory()[0]:
         return
     done = 0
     for place in found:
         if stopped():
             return
         with memory_guard("laying the weights out"):
-            place.arrange()
+            place.arrange(model.device)
         done += place.bytes
         yield Loading("arranging", done, total)
+    if found and model.device.type == "cuda":
+        # The originals lie about in pieces that are too small for what is to come.
+        torch.cuda.empty_cache()
 
 
 def _places(model: Model, lays_out: bool) -> Iterator[Place]:
     """Yield what is worth it."""
-    blocked = lays_out and model.dtype == torch.bfloat16 and available()
+    cpu, cuda = (model.device.type == kind for kind in ("cpu", "cuda"))
+    if not cpu and not cuda:
+        return
+    blocked = cpu and lays_out and model.dtype == torch.bfloat16 and available()
     network = model.network
     joins = isinstance(network, NativeNetwork) and network.lean is not None and network.lean.serves()
     # The head first: twice the largest matrix, beside a decoder that no page was read of yet, is no peak.
@@ -130,7 +136,7 @@ def _places(model: Model, lays_out: bool) -> Iterator[Place]:
         taken: set[str] = set()
         for names, become in _JOINED if joins else ():
             layers = tuple(layer for name in names if (layer := owner._modules.get(name)) is not None)
-            if len(layers) == len(names) and _alike(layers, blocked):
+            if len(layers) == len(names) and _alike(layers, blocked or cuda):
                 taken |= set(names)
                 yield Place(owner, names, become, layers)
         for name, layer in owner._modules.items():
@@ -138,19 +144,29 @@ def _places(model: Model, lays_out: bool) -> Iterator[Place]:
                 yield Place(owner, (name,), name, (layer,))
 
 
-def _alike(layers: Sequence[nn.Module], blocked: bool) -> bool:
-    """Say whether ``layers`` can become one: of one kind that can, all with a bias or none."""
+def _alike(layers: Sequence[nn.Module], plain: bool) -> bool:
+    """Say whether ``layers`` can become one: of one kind that can (``plain`` too?), all with a bias or none."""
     kind, bias = type(layers[0]), layers[0].bias is None
-    can = kind in (Int8Linear, Int4Linear) or (blocked and kind is nn.Linear)
+    can = kind in (Int8Linear, Int4Linear) or (plain and kind is nn.Linear)
     return can and all(type(layer) is kind and (layer.bias is None) == bias for layer in layers)
 
 
-def _made(layers: Sequence[nn.Module]) -> nn.Module | None:
-    """Return the one layer for ``layers``; None where it cannot be."""
+def _made(layers: Sequence[nn.Module], device: torch.device) -> nn.Module | None:
+    """Return the one layer for ``layers`` on ``device``; None where it cannot be."""
     first = layers[0]
     if isinstance(first, (Int8Linear, Int4Linear)):
         return type(first).joined(layers)  # type: ignore[arg-type]
-    return BlockedLinear([layer for layer in layers if isinstance(layer, nn.Linear)])
+    plain = [layer for layer in layers if isinstance(layer, nn.Linear)]
+    return BlockedLinear(plain) if device.type == "cpu" else joined(plain)
+
+
+def joined(layers: Sequence[nn.Linear]) -> nn.Linear:
+    """Return one linear layer that gives the outputs of all ``layers`` side by side."""
+    made = nn.Linear(layers[0].in_features, sum(layer.out_features for layer in layers), False, "meta")
+    made.weight = nn.Parameter(torch.cat([layer.weight for layer in layers]), requires_grad=False)
+    biases: list[Tensor] = [layer.bias for layer in layers if layer.bias is not None]
+    made.register_parameter("bias", nn.Parameter(torch.cat(biases), requires_grad=False) if biases else None)
+    return made
 
 
 def available() -> bool:

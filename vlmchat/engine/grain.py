@@ -18,6 +18,9 @@ and 4 InternViT-300M takes 2.4, 2.6 and 2.4 s a tile (two AVX-512 cores, bfloat1
 KV_BLOCK = 256
 """Tokens by which the KV buffers grow: at 8,000 tokens one growth per 256 steps copies less than 1 %
 of what those steps read."""
+KV_BLOCK_RECORDED = 1024
+"""As ``KV_BLOCK`` for a single row on a GPU, whose recorded steps are recorded anew when its buffers move: 134 MB with
+the 32 layers and 8 key heads of InternVL2-8B."""
 INT4_GROUP = 32
 """Input features that share a scale in 4 bits: the finest grain the kernel takes, 5 bits a weight in all
 against 4.25 at 128. It is the more exact choice: 7.5 % of the weights' norm is lost on Gaussian weights."""

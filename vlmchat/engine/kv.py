@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 from transformers.cache_utils import Cache, CacheLayerMixin
 
-from vlmchat.engine.grain import KV_BLOCK
+from vlmchat.engine.grain import KV_BLOCK, KV_BLOCK_RECORDED
 from vlmchat.families.family import Position, Prompt
 
 
@@ -82,7 +82,7 @@ class InPlaceLayer(CacheLayerMixin):
     def reserve(self, end: int) -> None:
         """Have room for ``end`` places; the buffers move if they grow."""
         if end > self.keys.shape[-2]:
-            self._grow(_blocks(end))
+            self._grow(_blocks(end, len(self.keys), self.keys.device))
 
     def take(self, pieces: Sequence[tuple[InPlaceLayer, int, int]]) -> None:
         """Become rows made of ``pieces``: (layer, its row, how many of its places)."""
@@ -91,7 +91,7 @@ class InPlaceLayer(CacheLayerMixin):
             self.is_initialized = False
             self.keys = self.values = torch.empty(0)
             return
-        capacity = _blocks(max(length for *_, length in pieces) + 1)
+        capacity = _blocks(max(length for *_, length in pieces) + 1, len(pieces), filled[0].keys.device)
         made = [
             _gathered([(getattr(layer, name), *at) for layer, *at in pieces], getattr(filled[0], name), capacity)
             for name in ("keys", "values")
@@ -120,8 +120,10 @@ class InPlaceLayer(CacheLayerMixin):
         return -1
 
 
-def _blocks(length: int) -> int:
-    return -(-length // KV_BLOCK) * KV_BLOCK
+def _blocks(length: int, rows: int, device: torch.device) -> int:
+    """Return the capacity of ``rows`` for ``length`` places, in whole blocks."""
+    block = KV_BLOCK_RECORDED if rows == 1 and device.type == "cuda" else KV_BLOCK
+    return -(-length // block) * block
 
 
 def _buffer(like: Tensor, rows: int, capacity: int) -> Tensor:

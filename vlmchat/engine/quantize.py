@@ -210,7 +210,7 @@ class BitsAndBytesLinear(QuantizedLinear):
 
     def __init__(self, like: nn.Linear, bits: int) -> None:
         super().__init__(like)
-        self._bits = bits
+        self.bits = bits
         self.layer: nn.Module | None = None
 
     def take(self, weight: Tensor) -> None:
@@ -219,7 +219,7 @@ class BitsAndBytesLinear(QuantizedLinear):
 
         shape = (self.in_features, self.out_features)
         layer: nn.Module
-        if self._bits == 8:
+        if self.bits == 8:
             layer = bnb.nn.Linear8bitLt(*shape, bias=False, has_fp16_weights=False, device="meta")
             layer.weight = bnb.nn.Int8Params(
                 weight.to("cpu", torch.float16), requires_grad=False, has_fp16_weights=False

@@ -112,9 +112,9 @@ def release_pages(tensor: Tensor) -> None:
 
     Without this a load that converts the dtype keeps the whole file in its resident memory beside
     the result: 1.5x of the target at bf16 to fp32 instead of 1.0x. The pages are those of a file,
-    so a later access reads them again. Linux only; elsewhere nothing happens.
+    so a later access reads them again. Linux only; elsewhere, and to what a GPU holds, nothing happens.
     """
-    if sys.platform != "linux":
+    if sys.platform != "linux" or tensor.device.type != "cpu":
         return
     page = mmap.PAGESIZE
     start = -(-tensor.data_ptr() // page) * page

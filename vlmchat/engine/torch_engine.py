@@ -125,6 +125,7 @@ class TorchEngine:
         from vlmchat.engine.generate import Runner
         from vlmchat.engine.known_pictures import KnownPictures
         from vlmchat.engine.loader import load
+        from vlmchat.engine.record import record
 
         if self.holds(folder, options):
             yield Loading("ready")
@@ -140,6 +141,7 @@ class TorchEngine:
                 return
             if fused:
                 fuse(model, threads)
+            record(model)
             self._runner, self._options = Runner(model), options
             if self._feature_bytes:
                 files = FeatureFiles(places().features, self._feature_bytes)

@@ -171,7 +171,7 @@ class Network(Protocol):
     def next_logits(
         self, ids: Sequence[int], positions: Sequence[Position], totals: tuple[int, ...], cache: Cache
     ) -> Tensor | None:
-        """Run a new token of each row behind what ``cache`` holds, in code made for that; None where there is none.
+        """Run a new token of each row behind what ``cache`` holds, by what was made for that; None where there is none.
 
         Args:
             ids: of the tokens.

@@ -25,13 +25,14 @@ from vlmchat.families.attention import causal_attention, causal_mask
 
 if TYPE_CHECKING:
     from vlmchat.families.fused.step import FusedStep
+    from vlmchat.families.recorded import RecordedStep
 
 Keep: TypeAlias = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
-"""Takes the keys and values of new places; returns those of all places."""
+"""Takes the keys and values [rows, kv heads, length, head size] of new places; returns those of all places."""
 
 
 class LeanDecoder:
-    """Drives the layers of one decoder; holds nothing of its own."""
+    """Drives the layers of one decoder; what makes its decode steps faster is found here."""
 
     def __init__(self, text: Any) -> None:
         """Take the decoder, weights loaded or not yet."""
@@ -40,7 +41,9 @@ class LeanDecoder:
         self._heads: int = config.num_attention_heads
         self._kv_heads: int = config.num_key_value_heads
         self.fused: FusedStep | None = None
-        """Computes single tokens in compiled code instead, where it is set."""
+        """Computes few tokens in compiled code instead, where it is set."""
+        self.recorded: RecordedStep | None = None
+        """Computes a token of each row by recorded kernels, where it is set."""
         self.calls = 0
         """Spans computed here; tests look whether any was."""
 
@@ -72,13 +75,26 @@ class LeanDecoder:
         length, before = hidden.shape[1], cache.get_seq_length()
         if seen is None and length > 1 and before:
             seen = causal_mask(length, before + length, hidden.device)
-        cos, sin = self.text.rotary_emb(hidden, position_ids=positions)
-        tables = cos.unsqueeze(2), _signed(sin).unsqueeze(2)
+        waves = self.text.rotary_emb(hidden, position_ids=positions)
+        return self.through_layers(hidden, waves, seen, lambda at: partial(cache.update, layer_idx=at))
+
+    def through_layers(
+        self, hidden: Tensor, waves: tuple[Tensor, Tensor], seen: Tensor | None, keep: Callable[[int], Keep]
+    ) -> Tensor:
+        """Run embeddings through all layers and the last norm.
+
+        Args:
+            hidden: [rows, length, hidden].
+            waves: cosines and sines [rows, length, turned part of a head], in the dtype of ``hidden``.
+            seen: [rows, 1, length, keys], bool or in the dtype of ``hidden`` to be added to scores; None as above.
+            keep: layer number -> what takes its new keys and values.
+        """
+        tables = waves[0].unsqueeze(2), _signed(waves[1]).unsqueeze(2)
         for at, layer in enumerate(self.text.layers):
             # Straight from the table of parts: a module's own look-up takes a microsecond, 12 times a layer.
             parts = layer._modules
-            normed, keep = _normed(hidden, parts["input_layernorm"]), partial(cache.update, layer_idx=at)
-            hidden = hidden + self._attended(normed, parts["self_attn"], tables, seen, keep)
+            normed = _normed(hidden, parts["input_layernorm"])
+            hidden = hidden + self._attended(normed, parts["self_attn"], tables, seen, keep(at))
             hidden = hidden + _gated(_normed(hidden, parts["post_attention_layernorm"]), parts["mlp"])
         return _normed(hidden, self.text.norm)
 

@@ -108,9 +108,14 @@ class NativeNetwork:
     def next_logits(
         self, ids: Sequence[int], positions: Sequence[Position], totals: tuple[int, ...], cache: Cache
     ) -> Tensor | None:
-        """Return float32 logits [rows, vocab] behind a new token of each row; None where no compiled code runs."""
-        step, places = self._step(len(ids)), [place for place in positions if isinstance(place, int)]
-        return None if step is None or len(places) < len(positions) else step.next_logits(ids, places, cache)
+        """Return float32 logits [rows, vocab] behind a token of each row; None where torch's operations are to run."""
+        places = [place for place in positions if isinstance(place, int)]
+        if self.lean is None or len(places) < len(positions):
+            return None
+        if (step := self._step(len(ids))) is not None:
+            return step.next_logits(ids, places, cache)
+        recorded = self.lean.recorded
+        return recorded.next_logits(ids, places, cache) if recorded is not None else None
 
     def _step(self, rows: int) -> FusedStep | None:
         """Return what computes so many tokens in compiled code, if anything does."""

@@ -24,16 +24,13 @@ from vlmchat.families.fused.machine import FEATURES
 from vlmchat.families.fused.stored import FORMS, Stored, all_stored
 from vlmchat.families.fused.table import MOST_ROWS, Tables, zeros
 from vlmchat.families.fused.team import Team
+from vlmchat.families.rotary import RotaryTables
 
 _LEAST, _GREATEST = 32 * 1024, 1024 * 1024
 """Bytes of weights in a piece, about. Threads that read long stretches read faster (896 x 151,655 weights in bfloat16:
 10.3 ms in pieces of 64 kB, 6.4 like this, two threads), short ones at the end let them end together."""
 _LINE = 16
 """Outputs in a line of the cache, which two threads would take from each other."""
-_PLACES, _BLOCKS = 256, 64
-"""Positions whose turns are computed together, and how many such blocks are kept: 17 MB with heads of 128."""
-_FIXED = ("default", "linear", "llama3", "yarn")
-"""Kinds of rotary tables in which a position's turn is the same in every sequence."""
 _LOOK_UP = 0
 """The first operation."""
 SERVED = 16 if "+amx-bf16" in FEATURES.split(",") else MOST_ROWS
@@ -60,16 +57,12 @@ class FusedStep:
         Raises:
             LookupError: a layer is of a kind that is not served.
         """
-        self._dtype, self._rotary = dtype, text.rotary_emb
+        self._dtype, self._turns = dtype, RotaryTables(text.rotary_emb, dtype)
         plan = Plan(text, all_stored([head])[0], dtype, threads)
         self.tables = plan.tables()
         self._plan = plan
         self._team = Team(self.tables, threads)
         self._hidden, self._normed, self._logits = map(torch.from_numpy, (plan.hidden, plan.normed, plan.logits))
-        self._fixed = getattr(self._rotary, "rope_type", None) in _FIXED
-        """A position's turn is the same in every sequence."""
-        self._known: dict[int, Any] = {}
-        """Turns of blocks of ``_PLACES`` positions: made anew for each token they took 0.1 ms."""
         shape = 1, text.config.num_key_value_heads, 0, text.layers[0].self_attn.head_dim
         self._nothing = torch.empty(shape, dtype=dtype), torch.empty(shape, dtype=dtype)
         """Keys and values of a sequence that has none yet."""
@@ -130,31 +123,11 @@ class FusedStep:
         rows, tables = len(positions), self.tables
         self._look_at(cache, max(places) + 1)
         tables.sequences[:rows], tables.places[:rows] = sequences, places
-        waves = self._waves(positions)
+        waves = self._turns.of(positions)
         width = tables.control[t.TURNED] = waves.shape[-1]
-        tables.turning[:, :rows, :width] = waves
+        tables.turning[:, :rows, :width] = waves.numpy()
         tables.control[t.ROWS] = rows
         self._team.run(first, last)
-
-    def _waves(self, positions: Sequence[int]) -> Any:
-        """Return cosines and sines of ``positions``, float32 [2, rows, turned part of a head]."""
-        if not self._fixed:
-            return self._turned(torch.tensor(positions)[:, None])
-        return np.stack([self._block(place // _PLACES)[:, place % _PLACES] for place in positions], axis=1)
-
-    def _block(self, number: int) -> Any:
-        """Return the turns of ``_PLACES`` positions, float32 [2, positions, turned part of a head]."""
-        if number not in self._known:
-            if len(self._known) >= _BLOCKS:
-                self._known.clear()
-            self._known[number] = self._turned(torch.arange(number * _PLACES, (number + 1) * _PLACES)[None])
-        return self._known[number]
-
-    def _turned(self, positions: Tensor) -> Any:
-        """Return the turns of all ``positions`` [sequences, length], which may depend on the sequence."""
-        states = torch.empty(*positions.shape, 1, dtype=self._dtype)
-        waves = self._rotary(states, position_ids=positions)
-        return torch.stack([wave.flatten(0, 1).float() for wave in waves]).numpy()
 
     def _look_at(self, cache: Cache, places: int) -> None:
         """Note where the buffers of ``cache`` are, with room for ``places``: they move together."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Hashable, Sequence
 from typing import Any
 
@@ -14,6 +15,7 @@ from vlmchat.families.family import Position, Span
 from vlmchat.families.native import NativeNetwork
 from vlmchat.families.packed.awq import AwqLinear
 from vlmchat.families.packed.base import replace_linears
+from vlmchat.families.rotary import Shared
 from vlmchat.families.tower_attention import use_tower_attention
 
 
@@ -49,12 +51,27 @@ class WholePromptRotary(nn.Module):
         cos, sin = native(hidden, torch.cat([position_ids, last], dim=1))
         return cos[:, :-1], sin[:, :-1]
 
+    def shared(self) -> Shared | None:
+        """Return the one table of all rows; None where they differ, or where every length has its own."""
+        tables = {self._table(total) for total in self.totals}
+        if len(tables) > 1:
+            return None
+        (table,), trained = tables, self._trained
+        if max(self.totals) <= trained:
+            return Shared(table, trained)
+        return Shared(table, sys.maxsize) if self.native.rope_type == "longrope" else None
+
     def _table(self, total: int) -> Hashable:
         """Say which table a sequence of ``total`` positions has: two short ones share it."""
+        return total > self._trained if self.native.rope_type == "longrope" else max(total, self._trained)
+
+    @property
+    def _trained(self) -> int:
+        """The length from which on the table is another one."""
         native: Any = self.native
         if native.rope_type == "longrope":
-            return bool(total > native.config.rope_parameters["original_max_position_embeddings"])
-        return max(total, int(native.original_max_seq_len))
+            return int(native.config.rope_parameters["original_max_position_embeddings"])
+        return int(native.original_max_seq_len)
 
 
 class InternVL2Network(NativeNetwork):
