@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 
 from llvmlite import binding, ir
 from numba import __version__ as numba_version
-from numba import njit, types
+from numba import cfunc, njit, types
 from numba.core import config
 from numba.core.codegen import get_host_cpu_features
 from numba.extending import intrinsic
@@ -48,6 +48,11 @@ def compiled(function: Function) -> Function:
     return made
 
 
+def compiled_for_c(function: Callable[..., None]) -> Any:
+    """Compile ``function`` of an int64 now, for callers that know its address (``.address``); kept like the others."""
+    return cfunc(types.void(types.int64), cache=True, error_model="numpy")(function)
+
+
 def written_in(function: Function) -> Function:
     """Compile ``function`` where it is called.
 
@@ -73,6 +78,8 @@ def _pointer_to(kind: Any) -> Any:
     return pointer
 
 
+integers_at = _pointer_to(types.int64)
+"""int64 at an address."""
 floats_at = _pointer_to(types.float32)
 """float32 at an address."""
 words_at = _pointer_to(types.uint16)

@@ -13,7 +13,7 @@ from vlmchat.families.fused import table as t
 from vlmchat.families.fused.machine import CODE
 from vlmchat.families.fused.sharing import take_part
 from vlmchat.families.fused.table import Tables, zeros
-from vlmchat.families.fused.widen import widen_all
+from vlmchat.families.fused.widen import widening
 
 _DONE = "done"
 """A file beside code that is complete."""
@@ -41,7 +41,7 @@ def compile_now() -> bool:
     nothing.control[t.LEAVE] = 1
     try:
         take_part(nothing, 0, 0, 0)
-        widen_all(0, 0, 0, 0, 0, 0)
+        widening()
         if not on_disk():
             (CODE / _DONE).touch()
             _forget_old_versions()

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from vlmchat.families.fused.machine import compiled
+from vlmchat.families.fused.borrowed import together
+from vlmchat.families.fused.machine import add, compiled_for_c, integers_at
 from vlmchat.families.fused.packed import widened_block
-from vlmchat.families.fused.table import BLOCK
+from vlmchat.families.fused.table import BLOCK, zeros
 
+NEXT, PACKED, SCALES, STRIDE, WIDTH, INTO, SPAN = range(7)
+"""Places in a plan: the first output feature that nobody took yet; otherwise as
+:class:`~vlmchat.families.fused.packed.Wide` takes them."""
 _SCRATCH_BYTES = 16 * 1024**2
 """Of what is widened at once: new memory for each matrix cost as much as the product itself."""
 
@@ -20,6 +25,7 @@ class Widener:
 
     def __init__(self) -> None:
         self._scratch = torch.empty(0, dtype=torch.bfloat16)
+        self._plan = zeros(SPAN + 1)
 
     @staticmethod
     def outputs(inputs: int, whole: int) -> int:
@@ -40,17 +46,29 @@ class Widener:
         outputs, inputs = len(packed), 2 * packed.shape[1]
         if self._scratch.numel() < outputs * inputs:
             self._scratch = torch.empty(outputs * inputs, dtype=torch.bfloat16)
-        # By one thread: torch's own are still looking for work behind the last product, and two more beside them made
-        # product and widening take 25 ms instead of 15 (896 by 9,728 weights, 256 rows, two cores).
-        widen_all(
-            packed.data_ptr(), scales_and_zeros.data_ptr(), scales_and_zeros.stride(0) // 2, inputs,
+        self._plan[:] = (
+            0, packed.data_ptr(), scales_and_zeros.data_ptr(), scales_and_zeros.stride(0) // 2, inputs,
             self._scratch.data_ptr(), outputs,
         )  # fmt: skip
+        widen, plan = widening(), self._plan.ctypes.data
+        if not together(widen.address, plan):
+            widen.ctypes(plan)
         return self._scratch[: outputs * inputs].view(inputs, outputs)
 
 
-@compiled
-def widen_all(packed: Any, scales: Any, stride: Any, width: Any, into: Any, span: Any) -> None:
-    """Widen all blocks; int64, as :class:`~vlmchat.families.fused.packed.Wide` takes them."""
-    for first in range(0, span, BLOCK):
-        widened_block((packed + first // 2 * width, scales + 4 * first, stride, width, into + 2 * first, span))
+@lru_cache(1)
+def widening() -> Any:
+    """Return the C function that widens blocks as long as there are some, whoever else does; compiled or from disk."""
+    return compiled_for_c(_widen)
+
+
+def _widen(plan: Any) -> None:
+    """Take blocks of the ``plan``, the address of int64: see ``NEXT``."""
+    where = integers_at(plan)
+    while True:
+        first = add(plan, BLOCK)
+        if first >= where[SPAN]:
+            return
+        packed, scales, into = where[PACKED], where[SCALES], where[INTO]
+        width, span = where[WIDTH], where[SPAN]
+        widened_block((packed + first // 2 * width, scales + 4 * first, where[STRIDE], width, into + 2 * first, span))
