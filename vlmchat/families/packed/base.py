@@ -1,7 +1,7 @@
 """What all packed linear layers share: buffers as stored, one way to unpack, one way to compute.
 
-Plain torch on every device, no compiled kernel and no package of the quantizer's own. On a GPU
-the layer stays packed and is unpacked for each call; on a CPU the engine unpacks it once after
+Plain torch on every device, no compiled kernel of our own; fp4 has bitsandbytes' kernels on a GPU
+(``bnb4.py``). On a GPU the layer stays packed and is unpacked for each call; on a CPU the engine unpacks it once after
 loading, layer by layer, because unpacking costs about sixty times the product itself there
 (0.8 to 1.0 s against 0.015 s for one 2048 x 11008 layer on one core, the project's Ovis2 facts §11).
 """
