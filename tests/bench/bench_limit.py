@@ -76,14 +76,14 @@ def main() -> None:
     assert isinstance(network, NativeNetwork)
     lean = network.lean
     assert lean is not None
-    fast = lean.fused, lean.recorded
+    fast = lean.fused, network.recorded
     request = Request((user("red " * PROMPT_WORDS),), Sampling(max_new_tokens=arguments.tokens))
     memory = read_rate(model.device)
     rates: dict[str, list[float]] = {"as loaded": [], "torch's operations": []}
     for _ in range(1 + arguments.repeats):
-        for way, (lean.fused, lean.recorded) in zip(rates, (fast, (None, None)), strict=True):
+        for way, (lean.fused, network.recorded) in zip(rates, (fast, (None, None)), strict=True):
             rates[way].append(decoded(engine, request))
-    lean.fused, lean.recorded = fast
+    lean.fused, network.recorded = fast
     name = torch.cuda.get_device_name(model.device) if model.device.type == "cuda" else platform.machine()
     weights, memory = read_bytes(network), max(memory, read_rate(model.device))
     print(f"{name}, torch {torch.__version__}, {arguments.model}, {arguments.quantization}")

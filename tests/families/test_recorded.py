@@ -22,6 +22,7 @@ from torch.overrides import TorchFunctionMode
 from tests.bench.checkpoints import build_internvl2
 from tests.engine.test_quantize import GEOMETRY
 from tests.families.batching_cases import answered, off, questions, steered
+from tests.families.generic_cases import LLAVA_15, write
 from tests.reference_cases import REFERENCE
 from vlmchat.conversation import user
 from vlmchat.engine import kv
@@ -30,15 +31,14 @@ from vlmchat.engine.arrange import arrange
 from vlmchat.engine.generate import Runner
 from vlmchat.engine.kv import RowCache
 from vlmchat.engine.loader import Model, load_now
-from vlmchat.engine.record import record as let_record
-from vlmchat.engine.record import recordable
+from vlmchat.engine.record import record
 from vlmchat.engine.reference import read_cases
 from vlmchat.families import recorded
 from vlmchat.families.native import NativeNetwork
 from vlmchat.families.recorded import PLAIN_STEPS, Record, RecordedStep
 from vlmchat.options import LoadOptions, Sampling
 
-FOLDERS = sorted(path.parent for family in ("internvl2", "ovis2") for path in (REFERENCE / family).glob("*/cases.json"))
+FOLDERS = sorted(path.parent for path in REFERENCE.glob("*/*/cases.json"))
 TOLERANCE = 3e-5
 """On fp32 logits in units of their spread, as for batches and the lean decoder."""
 
@@ -56,13 +56,11 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def recording(runner: Runner, record: Record = traced) -> RecordedStep:
     """Let the steps of ``runner`` be recorded."""
-    model, network = runner.model, runner.model.network
-    assert isinstance(network, NativeNetwork)
-    assert network.lean is not None
-    network.lean.recorded = RecordedStep(
-        network.lean, network.module.get_submodule("lm_head"), model.dtype, model.device, record
-    )
-    return network.lean.recorded
+    model = runner.model
+    decoder = model.network.steady(model.dtype, model.device)
+    assert decoder is not None
+    model.network.recorded = RecordedStep(decoder, model.device, record)
+    return model.network.recorded
 
 
 def runners(folder: Path, dtype: Any = "float32", record: Record = traced) -> tuple[Runner, RecordedStep, Runner]:
@@ -82,7 +80,8 @@ def test_every_step_is_that_of_the_library(folder: Path) -> None:
     assert not step.flaw
     assert step.played >= (11 - PLAIN_STEPS) * (len(requests) + 1)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(runner.model.network, "lean", None)
+        patch.setattr(runner.model.network, "recorded", None)
+        patch.setattr(runner.model.network, "lean", None, raising=False)
         theirs = [steered(runner, requests, width) for width in (1, 3)]
     assert max(off(ours, plain) for ours, plain in zip(mine, theirs, strict=True)) < TOLERANCE
 
@@ -165,8 +164,8 @@ def test_a_recording_that_fails_or_errs_costs_nothing_but_itself(
 
 def test_a_wrong_place_is_seen(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     mine, step, plain = runners(folder)
-    turns = step._turns.of
-    monkeypatch.setattr(step._turns, "of", lambda positions: turns([place + 1 for place in positions]))
+    placed = step._decoder.placed
+    monkeypatch.setattr(step._decoder, "placed", lambda positions: placed([place + 1 for place in positions]))
     assert off(steered(mine, questions(1, 12), 1), steered(plain, questions(1, 12), 1)) > 1e-3
 
 
@@ -224,30 +223,40 @@ def on_gpu(module: torch.nn.Module) -> None:
             part._parameters[name] = None if made is None else torch.nn.Parameter(made, requires_grad=False)
 
 
-def on_cuda(model: Model) -> Model:
-    """Say of ``model`` that it is on a GPU."""
-    return replace(model, device=torch.device("cuda"))
+def is_recorded(model: Model) -> bool:
+    """Say whether the engine would have the steps of ``model`` recorded if it were on a GPU."""
+    model.network.recorded = None
+    record(replace(model, device=torch.device("cuda")))
+    return model.network.recorded is not None
 
 
 def test_whose_steps_are_recorded(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    model = load_now(folder, LoadOptions(device="cpu", dtype="float32"))
+    options = LoadOptions(device="cpu", dtype="float32")
+    model = load_now(folder, options)
+    record(model)
+    assert model.network.recorded is None, "on a CPU"
+    assert is_recorded(model)
+    eight = load_now(folder, replace(options, quantization="8-bit"))
+    assert not is_recorded(eight)
     network: Any = model.network
-    assert not recordable(model)
-    assert recordable(on_cuda(model))
-    let_record(on_cuda(model))
-    assert network.lean.recorded is not None
-    eight = load_now(folder, LoadOptions(device="cpu", dtype="float32", quantization="8-bit"))
-    assert not recordable(on_cuda(eight))
     monkeypatch.setattr(network.lean.text.layers[0], "_hf_hook", None, raising=False)
-    assert not recordable(on_cuda(model))
+    assert not is_recorded(model)
+    cogvlm2 = load_now(REFERENCE / "cogvlm2" / "cogvlm2-image" / "checkpoint", options)
+    assert is_recorded(cogvlm2)
+    monkeypatch.setattr(cogvlm2.network.blocks()[0], "_hf_hook", None, raising=False)
+    assert not is_recorded(cogvlm2)
+    generic = folder.parent / "generic"
+    write(LLAVA_15, generic)
+    assert not is_recorded(load_now(generic, options)), "Transformers' own forward is not driven here"
 
 
 def test_on_a_gpu_layers_over_the_same_inputs_become_one(folder: Path) -> None:
     model = load_now(folder, LoadOptions(device="cpu", dtype="float32"))
     plain = Runner(load_now(folder, LoadOptions(device="cpu", dtype="float32")))
-    assert [event.stage for event in arrange(on_cuda(model))] == ["arranging"] * 4
+    assert [event.stage for event in arrange(replace(model, device=torch.device("cuda")))] == ["arranging"] * 4
     first = model.network.blocks()[0]
     assert set(dict(first.get_submodule("self_attn").named_children())) == {"qkv_proj", "o_proj"}
     assert type(first.get_submodule("mlp.gate_up_proj")) is torch.nn.Linear
-    assert recordable(on_cuda(model))
+    assert is_recorded(model)
+    model.network.recorded = None
     assert off(steered(Runner(model), questions(2), 2), steered(plain, questions(2), 2)) < TOLERANCE

@@ -7,30 +7,17 @@ from collections.abc import Iterator
 from torch import nn
 
 from vlmchat.engine.loader import Model
-from vlmchat.engine.quantize import HEAD, BitsAndBytesLinear
-from vlmchat.families.native import NativeNetwork
+from vlmchat.engine.quantize import BitsAndBytesLinear
+from vlmchat.families.packed.bnb4 import Bnb4Linear
 from vlmchat.families.recorded import RecordedStep
 
 
 def record(model: Model) -> None:
     """Let ``model``'s decode steps be recorded from now on, if they can be; its layers must stay as they are."""
-    network = model.network
-    if recordable(model) and isinstance(network, NativeNetwork) and network.lean is not None:
-        head = network.module.get_submodule(HEAD)
-        network.lean.recorded = RecordedStep(network.lean, head, model.dtype, model.device)
-
-
-def recordable(model: Model) -> bool:
-    """Say whether a step of ``model`` is the same kernels for every token, on one CUDA device.
-
-    LLM.int8 looks for outliers in every input and does other things where it finds some; packed checkpoints index by
-    lists of Python's, and their time goes into unpacking.
-    """
-    network = model.network
-    lean = network.lean if isinstance(network, NativeNetwork) else None
-    if model.device.type != "cuda" or lean is None or not lean.serves():
-        return False
-    return all(map(_steady, _linears(network.blocks())))
+    if model.device.type != "cuda" or not all(map(_steady, _linears(model.network.blocks()))):
+        return
+    decoder = model.network.steady(model.dtype, model.device)
+    model.network.recorded = None if decoder is None else RecordedStep(decoder, model.device)
 
 
 def _linears(blocks: nn.ModuleList) -> Iterator[nn.Module]:
@@ -40,4 +27,11 @@ def _linears(blocks: nn.ModuleList) -> Iterator[nn.Module]:
 
 
 def _steady(layer: nn.Module) -> bool:
-    return type(layer) is nn.Linear or (isinstance(layer, BitsAndBytesLinear) and layer.bits == 4)
+    """Say whether a layer does the same for every token.
+
+    LLM.int8 looks for outliers in every input and does other things where it finds some; AWQ's and GPTQ's layers index
+    by lists of Python's, and their time goes into unpacking.
+    """
+    if isinstance(layer, BitsAndBytesLinear):
+        return layer.bits == 4
+    return type(layer) in (nn.Linear, Bnb4Linear)

@@ -2,9 +2,21 @@
 
 from __future__ import annotations
 
+from typing import Any, Protocol
+
 import torch
 from torch import Tensor
 from torch.nn import functional
+
+
+class Keeping(Protocol):
+    """Keeps keys and values: the part of Transformers' caches that a decoder calls."""
+
+    def update(
+        self, key_states: Tensor, value_states: Tensor, layer_idx: int, *args: Any, **kwargs: Any
+    ) -> tuple[Tensor, Tensor]:
+        """Take the keys and values [rows, kv heads, length, head size] of new places; return those of all places."""
+        ...
 
 
 def causal_attention(query: Tensor, keys: Tensor, values: Tensor, seen: Tensor | None) -> Tensor:
@@ -14,7 +26,8 @@ def causal_attention(query: Tensor, keys: Tensor, values: Tensor, seen: Tensor |
         query: [rows, heads, length, head size], the newest ``length`` places.
         keys: [rows, kv heads, total, head size]; consecutive query heads share one.
         values: as ``keys``.
-        seen: bool [rows, 1, length, total], what each place attends to; None where the rows are equally far.
+        seen: bool [rows, 1, length, total], what each place attends to, or in the dtype of ``query`` what is added to
+            scores; None where the rows are equally far.
 
     Returns:
         [rows, heads, length, head size]

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias
 
 import torch
 from torch import Tensor, nn
@@ -19,6 +19,9 @@ from transformers.cache_utils import Cache
 from vlmchat.conversation import Message, Picture
 from vlmchat.families.mapping import Rule
 from vlmchat.options import VisionOptions
+
+if TYPE_CHECKING:
+    from vlmchat.families.recorded import RecordedStep, Steady
 
 Config: TypeAlias = Mapping[str, Any]
 """A parsed config.json."""
@@ -158,6 +161,8 @@ class Network(Protocol):
     """What the weights rules name their targets in."""
     joins_tiles: bool
     """Tiles of several pictures may share a call of :meth:`encode`."""
+    recorded: RecordedStep | None
+    """Computes a token of each row by recorded kernels, where the engine sets it."""
 
     def encode(self, pixels: Tensor) -> Tensor:
         """Return projected features [tiles, tokens, hidden] of ``pixels`` [tiles, 3, side, side]."""
@@ -182,6 +187,9 @@ class Network(Protocol):
         Returns:
             float32 logits [rows, vocab], which stay until the next call.
         """
+
+    def steady(self, dtype: torch.dtype, device: torch.device) -> Steady | None:
+        """Return the decoder as something whose steps can be recorded; None where they differ from token to token."""
 
     def logits(self, hidden: Tensor) -> Tensor:
         """Return float32 logits [.., vocab] of hidden states [.., hidden]."""

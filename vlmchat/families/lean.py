@@ -21,14 +21,13 @@ from transformers.models.llama.modeling_llama import LlamaModel
 from transformers.models.phi3.modeling_phi3 import Phi3Model
 from transformers.models.qwen2.modeling_qwen2 import Qwen2Model
 
-from vlmchat.families.attention import causal_attention, causal_mask
+from vlmchat.families.attention import Keeping, causal_attention, causal_mask
 
 if TYPE_CHECKING:
     from vlmchat.families.fused.step import FusedStep
-    from vlmchat.families.recorded import RecordedStep
 
 Keep: TypeAlias = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
-"""Takes the keys and values [rows, kv heads, length, head size] of new places; returns those of all places."""
+"""Takes the keys and values of new places in one layer; returns those of all places."""
 
 
 class LeanDecoder:
@@ -42,8 +41,6 @@ class LeanDecoder:
         self._kv_heads: int = config.num_key_value_heads
         self.fused: FusedStep | None = None
         """Computes few tokens in compiled code instead, where it is set."""
-        self.recorded: RecordedStep | None = None
-        """Computes a token of each row by recorded kernels, where it is set."""
         self.calls = 0
         """Spans computed here; tests look whether any was."""
 
@@ -76,10 +73,10 @@ class LeanDecoder:
         if seen is None and length > 1 and before:
             seen = causal_mask(length, before + length, hidden.device)
         waves = self.text.rotary_emb(hidden, position_ids=positions)
-        return self.through_layers(hidden, waves, seen, lambda at: partial(cache.update, layer_idx=at))
+        return self.through_layers(hidden, waves, seen, cache)
 
     def through_layers(
-        self, hidden: Tensor, waves: tuple[Tensor, Tensor], seen: Tensor | None, keep: Callable[[int], Keep]
+        self, hidden: Tensor, waves: tuple[Tensor, Tensor], seen: Tensor | None, cache: Keeping
     ) -> Tensor:
         """Run embeddings through all layers and the last norm.
 
@@ -87,14 +84,16 @@ class LeanDecoder:
             hidden: [rows, length, hidden].
             waves: cosines and sines [rows, length, turned part of a head], in the dtype of ``hidden``.
             seen: [rows, 1, length, keys], bool or in the dtype of ``hidden`` to be added to scores; None as above.
-            keep: layer number -> what takes its new keys and values.
+            cache: takes new keys and values.
         """
         tables = waves[0].unsqueeze(2), _signed(waves[1]).unsqueeze(2)
         for at, layer in enumerate(self.text.layers):
             # Straight from the table of parts: a module's own look-up takes a microsecond, 12 times a layer.
             parts = layer._modules
             normed = _normed(hidden, parts["input_layernorm"])
-            hidden = hidden + self._attended(normed, parts["self_attn"], tables, seen, keep(at))
+            hidden = hidden + self._attended(
+                normed, parts["self_attn"], tables, seen, partial(cache.update, layer_idx=at)
+            )
             hidden = hidden + _gated(_normed(hidden, parts["post_attention_layernorm"]), parts["mlp"])
         return _normed(hidden, self.text.norm)
 

@@ -9,18 +9,22 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, TypeAlias
 
+import torch
 from accelerate import init_empty_weights
 from torch import Tensor, nn
 from torch.nn import functional
 from transformers.cache_utils import Cache
 from transformers.configuration_utils import PreTrainedConfig
 
+from vlmchat.families.attention import Keeping
 from vlmchat.families.family import Position, Span
 from vlmchat.families.lean import LeanDecoder
 from vlmchat.families.masks import Order
+from vlmchat.families.rotary import RotaryTables
 
 if TYPE_CHECKING:
     from vlmchat.families.fused.step import FusedStep
+    from vlmchat.families.recorded import RecordedStep, Steady
 
 Masks: TypeAlias = Tensor | dict[str, Tensor] | None
 """Bool [rows, 1, length, keys], True where a key is attended to; by kind of layer where layers differ."""
@@ -78,6 +82,8 @@ class NativeNetwork:
         self._inner = model.model
         self._text: Any = model.get_decoder()
         self.lean = LeanDecoder(self._text) if self.runs_lean and LeanDecoder.knows(self._text) else None
+        self.recorded: RecordedStep | None = None
+        """Computes a token of each row by recorded kernels, where it is set."""
 
     def tie_head(self) -> None:
         """Make the output head one with the token embedding: its own weight is not stored."""
@@ -110,12 +116,12 @@ class NativeNetwork:
     ) -> Tensor | None:
         """Return float32 logits [rows, vocab] behind a token of each row; None where torch's operations are to run."""
         places = [place for place in positions if isinstance(place, int)]
-        if self.lean is None or len(places) < len(positions):
-            return None
-        if (step := self._step(len(ids))) is not None:
-            return step.next_logits(ids, places, cache)
-        recorded = self.lean.recorded
-        return recorded.next_logits(ids, places, cache) if recorded is not None else None
+        step = self._step(len(ids)) or self.recorded
+        return None if step is None or len(places) < len(positions) else step.next_logits(ids, places, cache)
+
+    def steady(self, dtype: torch.dtype, device: torch.device) -> Steady | None:
+        """Return the decoder as something whose steps can be recorded."""
+        return _SteadySteps(self, self.lean, dtype, device) if self.lean is not None and self.lean.serves() else None
 
     def _step(self, rows: int) -> FusedStep | None:
         """Return what computes so many tokens in compiled code, if anything does."""
@@ -155,3 +161,20 @@ class NativeNetwork:
         """Return the language model's decoder layers."""
         layers: nn.ModuleList = self._text.layers
         return layers
+
+
+class _SteadySteps:
+    """A lean decoder's steps for recording."""
+
+    def __init__(self, network: NativeNetwork, lean: LeanDecoder, dtype: torch.dtype, device: torch.device) -> None:
+        self._lean, self._dtype = lean, dtype
+        self._tables = RotaryTables(lean.text.rotary_emb, dtype, device)
+        self.embed, self.logits = network.embed, network.logits
+
+    def placed(self, positions: Sequence[int]) -> Tensor:
+        """Return cosines and sines [2, rows, 1, turned part of a head]."""
+        return self._tables.of(positions).unsqueeze(2).to(self._dtype)
+
+    def run(self, hidden: Tensor, placed: Tensor, seen: Tensor, cache: Keeping) -> Tensor:
+        """Run embeddings through all layers and the last norm."""
+        return self._lean.through_layers(hidden, (placed[0], placed[1]), seen, cache)

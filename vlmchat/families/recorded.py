@@ -17,14 +17,13 @@ import logging
 import weakref
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, NamedTuple, Protocol, TypeAlias
 
 import torch
 from torch import Tensor
 from transformers.cache_utils import Cache
 
-from vlmchat.families.lean import Keep, LeanDecoder
-from vlmchat.families.rotary import RotaryTables
+from vlmchat.families.attention import Keeping
 
 STRETCH = 1024
 """Places by which the stretch grows that a step looks at. Those not filled yet are read for nothing: of InternVL2-8B at
@@ -69,35 +68,47 @@ class _Recording(NamedTuple):
     play: Callable[[], None]
 
 
+class Steady(Protocol):
+    """A decoder that does the same operations for every token."""
+
+    def embed(self, ids: Tensor) -> Tensor:
+        """Return token embeddings [rows, 1, hidden] of ``ids`` [rows, 1]."""
+
+    def placed(self, positions: Sequence[int]) -> Tensor:
+        """Return what the layers have to know of rotary positions, of one shape and dtype for so many."""
+
+    def run(self, hidden: Tensor, placed: Tensor, seen: Tensor, cache: Keeping) -> Tensor:
+        """Run embeddings [rows, 1, hidden] through all layers and the last norm.
+
+        Args:
+            hidden: the embeddings.
+            placed: what :meth:`placed` gave.
+            seen: [rows, 1, 1, keys] in the dtype of ``hidden``, added to scores.
+            cache: takes keys and values.
+        """
+
+    def logits(self, hidden: Tensor) -> Tensor:
+        """Return float32 logits [rows, vocab] of ``hidden`` [rows, hidden]."""
+
+
 class RecordedStep:
     """Runs a new token of each row through a decoder and its head."""
 
-    def __init__(
-        self,
-        lean: LeanDecoder,
-        head: Callable[[Tensor], Tensor],
-        dtype: torch.dtype,
-        device: torch.device,
-        record: Record | None = None,
-    ) -> None:
+    def __init__(self, decoder: Steady, device: torch.device, record: Record | None = None) -> None:
         """Prepare; nothing is recorded yet.
 
         Args:
-            lean: drives the decoder, whose weights must stay where they are from now on.
-            head: hidden states [rows, hidden] -> logits [rows, vocab].
-            dtype: of states, keys and values.
-            device: where all of them are.
+            decoder: its weights must stay where they are from now on.
+            device: where they are.
             record: makes recordings; CUDA graphs where nothing else is said.
         """
-        self._lean, self._head, self._record = lean, head, record or partial(record_graph, device)
-        self._dtype, self._device = dtype, device
-        self._turns = RotaryTables(lean.text.rotary_emb, dtype, device)
+        self._decoder, self._device, self._record = decoder, device, record or partial(record_graph, device)
         self._buffer: Callable[[], Tensor | None] = lambda: None
         """The last layer's keys as they were last seen: all layers' buffers move together."""
         self._waited = 0
         """Steps that torch's operations have made on these buffers."""
         self._recording: _Recording | None = None
-        self._inputs = self._waves = self._logits = torch.empty(0)
+        self._inputs = self._placed = self._logits = torch.empty(0)
         self.flaw = ""
         """Why nothing is recorded any more; empty while all is well."""
         self.recorded = self.played = 0
@@ -158,11 +169,10 @@ class RecordedStep:
             for buffer in (layer.keys, layer.values):
                 # What nobody wrote yet is read with weight zero, which must not meet a NaN.
                 buffer[:, :, max(places) : stretch] = 0
-        rows, width = len(ids), self._turns.of(positions).shape[-1]
-        self._inputs = torch.zeros(2, rows, dtype=torch.int64, device=self._device)
-        self._waves = torch.zeros(2, rows, 1, width, dtype=self._dtype, device=self._device)
+        self._inputs = torch.zeros(2, len(ids), dtype=torch.int64, device=self._device)
+        self._placed = torch.empty_like(self._decoder.placed(positions))
         self._put(ids, places, positions)
-        work = partial(self._step, self._inputs, self._waves, stretch, cache)
+        work = partial(self._step, self._inputs, self._placed, stretch, cache)
         expected = work().clone()
         self._logits = torch.empty_like(expected)
         # Bound to tensors, not to names that the next recording gives to others.
@@ -178,37 +188,41 @@ class RecordedStep:
     def _put(self, ids: Sequence[int], places: Sequence[int], positions: Sequence[int]) -> None:
         """Write what is new into the tensors that stay."""
         self._inputs.copy_(torch.tensor([ids, places]))
-        self._waves[:, :, 0] = self._turns.of(positions)
+        self._placed.copy_(self._decoder.placed(positions))
 
-    def _step(self, inputs: Tensor, waves: Tensor, stretch: int, cache: Cache) -> Tensor:
+    def _step(self, inputs: Tensor, placed: Tensor, stretch: int, cache: Cache) -> Tensor:
         """Run the tokens in ``inputs`` (ids and places); return float32 logits [rows, vocab]."""
         ids, places = inputs
-        hidden = self._lean.text.embed_tokens(ids[:, None])
+        hidden = self._decoder.embed(ids[:, None])
         columns = torch.arange(stretch, device=hidden.device)
         behind = (columns > places[:, None])[:, None, None]
         seen = torch.zeros(behind.shape, dtype=hidden.dtype, device=hidden.device)
         seen.masked_fill_(behind, torch.finfo(hidden.dtype).min)
-        rows = torch.arange(len(ids), device=hidden.device)
-
-        def keep(at: int) -> Keep:
-            return partial(_written, cache.layers[at].keys, cache.layers[at].values, rows, places, stretch)
-
-        hidden = self._lean.through_layers(hidden, (waves[0], waves[1]), seen, keep)
-        return self._head(hidden[:, -1]).float()
+        hidden = self._decoder.run(hidden, placed, seen, _Stretch(cache, places, stretch))
+        return self._decoder.logits(hidden[:, -1])
 
     def _give_up(self, why: str) -> None:
         self.flaw, self._recording = why, None
-        self._inputs = self._waves = self._logits = torch.empty(0)
+        self._inputs = self._placed = self._logits = torch.empty(0)
         _log.warning("Decode steps are not recorded: %s", why)
 
 
-def _written(
-    keys: Tensor, values: Tensor, rows: Tensor, places: Tensor, stretch: int, key: Tensor, value: Tensor
-) -> tuple[Tensor, Tensor]:
-    """Write a place of each row into the buffers ``keys`` and ``values``; return the stretch that is looked at."""
-    for buffer, new in ((keys, key), (values, value)):
-        buffer.transpose(1, 2).index_put_((rows, places), new[:, :, 0])
-    return keys[:, :, :stretch], values[:, :, :stretch]
+class _Stretch:
+    """Writes one new place of each row into the buffers of a cache; gives the stretch that is looked at."""
+
+    def __init__(self, cache: Cache, places: Tensor, stretch: int) -> None:
+        """Write at ``places`` [rows], wherever these are when a recording is played."""
+        self._cache, self._stretch = cache, stretch
+        self._where = torch.arange(len(places), device=places.device), places
+
+    def update(
+        self, key_states: Tensor, value_states: Tensor, layer_idx: int, *args: Any, **kwargs: Any
+    ) -> tuple[Tensor, Tensor]:
+        """Write keys and values [rows, kv heads, 1, head size]; return those of the stretch."""
+        layer: Any = self._cache.layers[layer_idx]
+        for buffer, new in ((layer.keys, key_states), (layer.values, value_states)):
+            buffer.transpose(1, 2).index_put_(self._where, new[:, :, 0])
+        return layer.keys[:, :, : self._stretch], layer.values[:, :, : self._stretch]
 
 
 def _into(result: Tensor, work: Callable[[], Tensor]) -> None:

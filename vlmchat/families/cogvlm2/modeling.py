@@ -8,20 +8,23 @@ before it rounds, and logits are float32.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import ClassVar, NamedTuple
+from typing import TYPE_CHECKING, ClassVar, NamedTuple
 
 import torch
 from torch import Tensor, nn
 from transformers.activations import ACT2FN
 from transformers.cache_utils import Cache
 
-from vlmchat.families.attention import causal_attention
+from vlmchat.families.attention import Keeping, causal_attention
 from vlmchat.families.cogvlm2.config import CogVLM2Config
 from vlmchat.families.cogvlm2.vision import VisionTower
 from vlmchat.families.family import Position, Span
 from vlmchat.families.masks import Order
 from vlmchat.families.packed.base import replace_linears
 from vlmchat.families.packed.bnb4 import Bnb4Linear
+
+if TYPE_CHECKING:
+    from vlmchat.families.recorded import RecordedStep, Steady
 
 
 class Routes(NamedTuple):
@@ -121,7 +124,8 @@ class Placement(NamedTuple):
     """Rotary positions, int64 [rows, length]."""
     routes: Routes | None
     seen: Tensor | None
-    """Bool [rows, 1, length, keys], what each place attends to; None where the rows are equally far."""
+    """[rows, 1, length, keys], what each place attends to (bool) or what is added to scores; None where the rows are
+    equally far."""
 
 
 class Attention(nn.Module):
@@ -139,7 +143,7 @@ class Attention(nn.Module):
         self.widths = [config.hidden, *2 * [config.kv_heads * config.head_size]]
         self.head_size = config.head_size
 
-    def forward(self, hidden: Tensor, order: Placement, past_key_values: Cache) -> Tensor:
+    def forward(self, hidden: Tensor, order: Placement, past_key_values: Keeping) -> Tensor:
         """Attend from ``hidden`` [rows, length, hidden] to everything in ``past_key_values`` and to itself."""
         vision, routes = self.vision, order.routes
         fused = routed(hidden, routes, self.language.qkv, vision and vision.qkv)
@@ -176,7 +180,7 @@ class DecoderLayer(nn.Module):
         self.post_attention_norm = RmsNorm(config.hidden, config.norm_eps)
         self.mlp = ExpertMlp(config)
 
-    def forward(self, hidden: Tensor, order: Placement, past_key_values: Cache) -> Tensor:
+    def forward(self, hidden: Tensor, order: Placement, past_key_values: Keeping) -> Tensor:
         """Map [rows, length, hidden] to the same shape."""
         hidden = hidden + self.attention(self.input_norm(hidden), order, past_key_values=past_key_values)
         mapped: Tensor = hidden + self.mlp(self.post_attention_norm(hidden), order.routes)
@@ -200,7 +204,10 @@ class CogVLM2Model(nn.Module):
     def forward(self, span: Span, cache: Cache) -> Tensor:
         """Run ``span`` behind ``cache`` and return hidden states [rows, length, hidden] behind the last norm."""
         seen = Order.of(span, cache).before() if span.starts else None
-        hidden, order = span.embeddings, Placement(span.positions, routes_of(span.experts), seen)
+        return self.through_layers(span.embeddings, Placement(span.positions, routes_of(span.experts), seen), cache)
+
+    def through_layers(self, hidden: Tensor, order: Placement, cache: Keeping) -> Tensor:
+        """Run embeddings [rows, length, hidden] through all layers and the last norm."""
         for layer in self.layers:
             hidden = layer(hidden, order, past_key_values=cache)
         normed: Tensor = self.norm(hidden)
@@ -218,6 +225,7 @@ class CogVLM2Network:
         if config.quantized:
             linears = [name for name, part in self.module.named_modules() if isinstance(part, nn.Linear)]
             replace_linears(self.module, [name for name in linears if name != "lm_head"], Bnb4Linear.like)
+        self.recorded: RecordedStep | None = None
 
     def encode(self, pixels: Tensor) -> Tensor:
         """Return features [pictures, tokens, hidden], begin and end marks included, of ``pixels``."""
@@ -237,8 +245,20 @@ class CogVLM2Network:
     def next_logits(
         self, ids: Sequence[int], positions: Sequence[Position], totals: tuple[int, ...], cache: Cache
     ) -> Tensor | None:
-        """Return None: no compiled code knows the two branches of a layer."""
-        return None
+        """Return float32 logits [rows, vocab] behind a token of each row; None where torch's operations are to run.
+
+        A generated token is language, so that the two branches of a layer do not matter to a recording; no compiled
+        code knows them.
+        """
+        places = [place for place in positions if isinstance(place, int)]
+        if self.recorded is None or len(places) < len(positions):
+            return None
+        return self.recorded.next_logits(ids, places, cache)
+
+    def steady(self, dtype: torch.dtype, device: torch.device) -> Steady | None:
+        """Return the decoder as something whose steps can be recorded; None where hooks move data between layers."""
+        moved = any("_hf_hook" in vars(part) for part in self.module.modules())
+        return None if moved else _SteadySteps(self, device)
 
     def logits(self, hidden: Tensor) -> Tensor:
         """Return float32 logits [.., vocab] of hidden states [.., hidden]."""
@@ -252,3 +272,19 @@ class CogVLM2Network:
     def blocks(self) -> nn.ModuleList:
         """Return the decoder layers."""
         return self.module.layers
+
+
+class _SteadySteps:
+    """The decoder's steps for recording: all places take the language expert."""
+
+    def __init__(self, network: CogVLM2Network, device: torch.device) -> None:
+        self._model, self._device = network.module, device
+        self.embed, self.logits = network.embed, network.logits
+
+    def placed(self, positions: Sequence[int]) -> Tensor:
+        """Return the positions, int64 [rows, 1]."""
+        return torch.tensor(positions, device=self._device)[:, None]
+
+    def run(self, hidden: Tensor, placed: Tensor, seen: Tensor, cache: Keeping) -> Tensor:
+        """Run embeddings through all layers and the last norm."""
+        return self._model.through_layers(hidden, Placement(placed, None, seen), cache)
