@@ -155,6 +155,7 @@ def idle(work: Callable[[], None]) -> Callable[[], None]:
 def test_a_recording_that_fails_or_errs_costs_nothing_but_itself(
     folder: Path, record: Record, why: str, caplog: pytest.LogCaptureFixture
 ) -> None:
+    caplog.set_level("INFO")
     mine, step, plain = runners(folder, record=record)
     assert off(steered(mine, questions(2, 20), 1), steered(plain, questions(2, 20), 1)) < TOLERANCE
     assert why in step.flaw

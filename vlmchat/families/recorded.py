@@ -204,7 +204,7 @@ class RecordedStep:
     def _give_up(self, why: str) -> None:
         self.flaw, self._recording = why, None
         self._inputs = self._placed = self._logits = torch.empty(0)
-        _log.warning("Decode steps are not recorded: %s", why)
+        _log.info("Decode steps are not recorded: %s", why)
 
 
 class _Stretch:
