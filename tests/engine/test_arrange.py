@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import weakref
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -64,6 +66,24 @@ def test_a_model_computes_the_same(folder: Path) -> None:
     exact = logits(plain)
     # Of the order of bfloat16 itself: the kernels sum in another order and results are rounded in every layer.
     assert (logits(other) - exact).norm() / exact.norm() < 0.02
+
+
+@pytest.mark.parametrize("device", ["cpu", "cuda"])
+def test_layers_that_became_one_are_let_go_of_one_by_one(folder: Path, device: str) -> None:
+    """Weights in memory of the process's own, or a GPU's, are never there twice: only those of one place are."""
+    quantization: Quantization = "8-bit" if device == "cpu" else "none"
+    model = load_now(folder, LoadOptions(device="cpu", dtype="float32", quantization=quantization))
+    names = {"q_proj", "k_proj", "v_proj", "gate_proj", "up_proj"}
+    layers = [
+        weakref.ref(layer)
+        for owner in model.network.blocks().modules()
+        for name, layer in owner.named_children()
+        if name in names
+    ]
+    left = [len(layers)]
+    for _ in arrange(replace(model, device=torch.device(device))):
+        left.append(sum(layer() is not None for layer in layers))
+    assert left == [10, 7, 5, 2, 0]
 
 
 @pytest.mark.parametrize(("quantization", "kind"), [("8-bit", Int8Linear), ("4-bit", Int4Linear)])

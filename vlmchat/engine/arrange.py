@@ -18,6 +18,7 @@ where nothing was gained, nor for packed checkpoints on a GPU.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
@@ -101,21 +102,21 @@ def arrange(model: Model, stopped: Callable[[], bool] = lambda: False, fused: bo
     Raises:
         OutOfMemory: there is no room for the largest of them a second time.
     """
-    found = list(_places(model, not fused))
+    found = deque(_places(model, not fused))
     total = sum(place.bytes for place in found)
     if model.device.type == "cpu" and total > ROOM * memory()[0]:
         return
     done = 0
-    for place in found:
-        if stopped():
-            return
+    # Each is let go of before the next one: a list of them would hold all weights twice.
+    while found and not stopped():
+        done += found[0].bytes
         with memory_guard("laying the weights out"):
-            place.arrange(model.device)
-        done += place.bytes
+            found.popleft().arrange(model.device)
+        if model.device.type == "cuda":
+            # What the originals took is too small for the next one, but a part of it would do for a smaller layer and
+            # hold the rest for ever.
+            torch.cuda.empty_cache()
         yield Loading("arranging", done, total)
-    if found and model.device.type == "cuda":
-        # The originals lie about in pieces that are too small for what is to come.
-        torch.cuda.empty_cache()
 
 
 def _places(model: Model, lays_out: bool) -> Iterator[Place]:
