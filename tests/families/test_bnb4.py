@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
 
 import pytest
@@ -79,6 +80,8 @@ def test_what_the_kernels_do_not_know_is_unpacked(odd: str, multiplied: list[int
 def test_kernels_that_are_wrong_or_missing_are_left_alone(
     fault: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
+    # A logger of its own: tools that set logging up in this process switch off those they find.
+    monkeypatch.setattr(bnb4, "_log", logging.getLogger(f"bnb4, {fault}"))
     caplog.set_level("INFO")
     calls = []
 

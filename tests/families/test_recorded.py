@@ -7,6 +7,7 @@ nothing, is asked of torch's fake tensors.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -153,8 +154,10 @@ def idle(work: Callable[[], None]) -> Callable[[], None]:
 
 @pytest.mark.parametrize(("record", "why"), [(refused, "not permitted"), (idle, "off by")])
 def test_a_recording_that_fails_or_errs_costs_nothing_but_itself(
-    folder: Path, record: Record, why: str, caplog: pytest.LogCaptureFixture
+    folder: Path, record: Record, why: str, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    # A logger of its own: tools that set logging up in this process switch off those they find.
+    monkeypatch.setattr(recorded, "_log", logging.getLogger(f"recorded, {why}"))
     caplog.set_level("INFO")
     mine, step, plain = runners(folder, record=record)
     assert off(steered(mine, questions(2, 20), 1), steered(plain, questions(2, 20), 1)) < TOLERANCE

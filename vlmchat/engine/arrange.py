@@ -29,7 +29,7 @@ from vlmchat.engine.device import memory_guard
 from vlmchat.engine.events import Loading
 from vlmchat.engine.loader import Model
 from vlmchat.engine.machine import memory
-from vlmchat.engine.quantize import HEAD, Int4Linear, Int8Linear
+from vlmchat.engine.quantize import HEAD, Int4Linear, Int8Linear, joined_bias
 from vlmchat.engine.shards import release_pages
 from vlmchat.families.native import NativeNetwork, TiedHead
 
@@ -47,8 +47,7 @@ class BlockedLinear(nn.Module):
         super().__init__()
         self.in_features = layers[0].in_features
         self.out_features = sum(layer.out_features for layer in layers)
-        biases: list[Tensor] = [layer.bias for layer in layers if layer.bias is not None]
-        self.bias = nn.Parameter(torch.cat(biases), requires_grad=False) if biases else None
+        self.bias = joined_bias(layers)
         weights = [layer.weight.detach() for layer in layers]
         # No parameter: an opaque tensor has no storage that others could count or move.
         self.blocked: Tensor = torch.ops.mkldnn._reorder_linear_weight(
@@ -165,8 +164,7 @@ def joined(layers: Sequence[nn.Linear]) -> nn.Linear:
     """Return one linear layer that gives the outputs of all ``layers`` side by side."""
     made = nn.Linear(layers[0].in_features, sum(layer.out_features for layer in layers), False, "meta")
     made.weight = nn.Parameter(torch.cat([layer.weight for layer in layers]), requires_grad=False)
-    biases: list[Tensor] = [layer.bias for layer in layers if layer.bias is not None]
-    made.register_parameter("bias", nn.Parameter(torch.cat(biases), requires_grad=False) if biases else None)
+    made.register_parameter("bias", joined_bias(layers))
     return made
 
 

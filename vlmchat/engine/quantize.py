@@ -16,7 +16,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from functools import lru_cache
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import torch
 from torch import Tensor, nn
@@ -44,6 +44,12 @@ _ROWS_AT_ONCE = 8192
 """Output features that are quantized to 8 bits at once."""
 
 
+def joined_bias(layers: Sequence[Any]) -> nn.Parameter | None:
+    """Return the biases of linear ``layers`` side by side; all have one or none has."""
+    biases: list[Tensor] = [layer.bias for layer in layers if layer.bias is not None]
+    return nn.Parameter(torch.cat(biases), requires_grad=False) if biases else None
+
+
 class QuantizedLinear(nn.Module, ABC):
     """A linear layer that quantizes its weight when it is handed over."""
 
@@ -66,8 +72,7 @@ class QuantizedLinear(nn.Module, ABC):
     def _around(cls, layers: Sequence[Self]) -> Self:
         """Return an empty layer with the biases of ``layers`` side by side; all have one or none has."""
         made = cls(nn.Linear(layers[0].in_features, sum(layer.out_features for layer in layers), False, "meta"))
-        biases: list[Tensor] = [layer.bias for layer in layers if layer.bias is not None]
-        made.bias = nn.Parameter(torch.cat(biases), requires_grad=False) if biases else None
+        made.bias = joined_bias(layers)
         return made
 
 

@@ -44,22 +44,18 @@ class RotaryTables:
             device: of the states.
         """
         self._rotary, self._dtype, self._device = rotary, dtype, device
+        self._choosing = rotary if isinstance(rotary, Choosing) else None
+        kind = getattr(rotary, "rope_type", None)
+        self._fixed = Shared(kind, sys.maxsize) if kind in _FIXED else None
         self._known: dict[tuple[Shared, int], Tensor] = {}
 
     def of(self, positions: Sequence[int]) -> Tensor:
         """Return cosines and sines of the next token of each row, float32 [2, rows, turned part of a head]."""
-        table = self._shared()
+        table = self._fixed if self._choosing is None else self._choosing.shared()
         if table is None:
             return self._turned(torch.tensor(positions, device=self._device)[:, None])
         found = [self._block(table, place // _PLACES)[:, place % _PLACES] for place in positions]
         return torch.stack(found, dim=1)
-
-    def _shared(self) -> Shared | None:
-        """Return the one table of all rows; None where there is none that other tokens have too."""
-        if isinstance(self._rotary, Choosing):
-            return self._rotary.shared()
-        kind = getattr(self._rotary, "rope_type", None)
-        return Shared(kind, sys.maxsize) if kind in _FIXED else None
 
     def _block(self, table: Shared, number: int) -> Tensor:
         """Return the turns of up to ``_PLACES`` positions, float32 [2, positions, turned part of a head]."""
